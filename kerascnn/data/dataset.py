@@ -1,0 +1,365 @@
+"""A dataset as a run uses it: found or fetched, checked, split, limited, and adapted to its network."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from kerascnn.data import fetch, locate
+from kerascnn.data.formats import Labels, read_cifar_batch, read_cifar_class_names, read_idx, read_npz
+from kerascnn.data.images import (
+    IMAGE_SUFFIXES,
+    AdaptedImages,
+    ArrayImages,
+    FolderImages,
+    Images,
+    Indices,
+    Shape,
+    Subset,
+    describe_adaptation,
+)
+from kerascnn.data.known import DATASETS, EMBEDDED, FOLDER, KnownDataset, known_dataset
+from kerascnn.errors import DatasetError, UsageError
+from kerascnn.recipe import Recipe
+
+# Which images a limit or a split takes doesn't depend on the run's seed, so runs stay comparable.
+CHOICE_SEED = 0x5EED
+# What a folder without val/ holds out.
+DEFAULT_VAL_SPLIT = 0.1
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a run learns from.
+
+    ``whole_train`` is the training split before splits and limits: the constants of ``standardize`` come from it.
+    ``fingerprint`` is a SHA-256 over all of it: of the pixels and labels, or for a folder of names, sizes and times.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Images
+    validation: Images
+    whole_train: Images
+    fingerprint: str
+    where: str
+    notes: list[str] = field(default_factory=list)
+
+
+Report = Callable[[str], None]
+
+
+def load_dataset(
+    recipe: Recipe,
+    *,
+    data_dir: Path | None = None,
+    download: bool = True,
+    skip_bad_images: bool = False,
+    report: Report = lambda _: None,
+) -> Dataset:
+    """Load the dataset that a recipe names, split, limited and adapted as the recipe says.
+
+    Args:
+        recipe: its ``dataset``, ``input_shape``, ``classes`` and ``train`` are used.
+        data_dir: a folder to look into first.
+        download: fetch what isn't found.
+        skip_bad_images: go on when a file in a folder doesn't decode.
+        report: is told what is downloaded.
+
+    Raises:
+        UnknownNameError: no dataset has this name.
+        DatasetError: it is missing, damaged, or can't be adapted to the network.
+    """
+    if is_folder(recipe.dataset):
+        dataset = load_folder(folder_path(recipe.dataset), recipe.input_shape, skip_bad=skip_bad_images)
+    else:
+        dataset = load_known(known_dataset(recipe.dataset), data_dir=data_dir, download=download, report=report)
+    share = recipe.train.val_split
+    if not share and not len(dataset.validation):
+        share = DEFAULT_VAL_SPLIT
+        dataset.notes.append(f"{dataset.where} has no val/: a tenth of its images is held out for validation")
+    return limit(adapt_to(split_off_validation(dataset, share), recipe), recipe)
+
+
+def is_folder(name: str) -> bool:
+    """Whether a dataset's name is a folder of images."""
+    return name == FOLDER or name.startswith(f"{FOLDER}:")
+
+
+def folder_path(name: str) -> Path:
+    """The path in ``folder:PATH``.
+
+    Raises:
+        UsageError: no path is named.
+    """
+    path = name.removeprefix(FOLDER).removeprefix(":")
+    if not path:
+        raise UsageError("this network learns from a folder of images: expected --dataset folder:PATH")
+    return Path(path).expanduser()
+
+
+def require(name: str, data_dir: Path | None, *, download: bool) -> None:
+    """Check before anything is written that a dataset can be had.
+
+    Raises:
+        UnknownNameError: no dataset has this name.
+        DatasetError: it isn't here and may not be downloaded.
+    """
+    if is_folder(name):
+        folder = folder_path(name)
+        if not folder.is_dir():
+            raise DatasetError(f"expected a folder of images at {folder}, and there is none")
+        return
+    dataset = known_dataset(name)
+    if not download and locate.find(dataset, data_dir) is None and locate.find_archive(dataset, data_dir) is None:
+        raise _missing(dataset, data_dir, "downloads are off (--offline)")
+
+
+def load_known(
+    known: KnownDataset, *, data_dir: Path | None = None, download: bool = True, report: Report = lambda _: None
+) -> Dataset:
+    """Find, or fetch, and read a dataset that is known by name, whole."""
+    found = locate.find(known, data_dir) or _unpacked(known, data_dir, report)
+    if found is None:
+        if not download:
+            raise _missing(known, data_dir, "downloads are off (--offline)")
+        try:
+            found = locate.Found(fetch.fetch(known, report=report), "downloaded")
+        except DatasetError as error:
+            raise _missing(known, data_dir, str(error)) from None
+    train, test, class_names = _READERS[known.layout](known, found.path)
+    return Dataset(
+        name=known.name,
+        class_names=class_names,
+        train=train,
+        validation=test,
+        whole_train=train,
+        fingerprint=_fingerprint(train, test),
+        where=f"{found.path} ({found.source})",
+    )
+
+
+def _unpacked(known: KnownDataset, data_dir: Path | None, report: Report) -> locate.Found | None:
+    """A published archive that lies somewhere, checked and extracted into the cache."""
+    archive = locate.find_archive(known, data_dir)
+    if archive is None:
+        return None
+    report(f"{known.name}: extracting {archive.path}")
+    fetch.check_sha256(archive.path, known.files[0])
+    target = locate.download_folder() / known.folders[0]
+    fetch.extract(archive.path, target)
+    return locate.Found(target, archive.source)
+
+
+def _missing(known: KnownDataset, data_dir: Path | None, reason: str) -> DatasetError:
+    looked = "\n".join(f"  {path} ({source})" for source, path in locate.search_places(data_dir))
+    had = "\n".join(f"  {file.mirrors[0]}" for file in known.files)
+    return DatasetError(
+        f"{known.name} is not on this machine and could not be had: {reason}\n"
+        f"Looked for in\n{looked}\nIt can be had from\n{had}\n"
+        f"and put anywhere that --data-dir or KERASCNN_DATA names. Without it: --dataset {EMBEDDED}"
+    )
+
+
+def _read_cifar(known: KnownDataset, folder: Path) -> tuple[ArrayImages, ArrayImages, tuple[str, ...]]:
+    ten = known.layout == "cifar10"
+    classes, key = (10, b"labels") if ten else (100, b"fine_labels")
+    train_files = [f"data_batch_{n}" for n in range(1, 6)] if ten else ["train"]
+    pixels = np.empty((known.train_images, *known.shape), np.uint8)
+    per_file = known.train_images // len(train_files)
+    labels = [
+        read_cifar_batch(folder / name, pixels[n * per_file : (n + 1) * per_file], key, classes)
+        for n, name in enumerate(train_files)
+    ]
+    test = np.empty((known.test_images, *known.shape), np.uint8)
+    test_labels = read_cifar_batch(folder / ("test_batch" if ten else "test"), test, key, classes)
+    names = known.class_names or read_cifar_class_names(folder / "meta", b"fine_label_names", classes)
+    return ArrayImages(pixels, np.concatenate(labels)), ArrayImages(test, test_labels), names
+
+
+def _read_idx_files(known: KnownDataset, folder: Path) -> tuple[ArrayImages, ArrayImages, tuple[str, ...]]:
+    def split(prefix: str, count: int) -> ArrayImages:
+        images = locate.stored_file(folder, f"{prefix}-images-idx3-ubyte")
+        labels_file = locate.stored_file(folder, f"{prefix}-labels-idx1-ubyte")
+        pixels = read_idx(images, (count, *known.shape[:2]))
+        labels = read_idx(labels_file, (count,)).astype(np.int64)
+        _check_labels(labels, len(known.class_names), labels_file)
+        return ArrayImages(pixels[..., None], labels)
+
+    return split("train", known.train_images), split("t10k", known.test_images), known.class_names
+
+
+def _read_archive(known: KnownDataset, path: Path) -> tuple[ArrayImages, ArrayImages, tuple[str, ...]]:
+    train, test = known.train_images, known.test_images
+    side = known.shape[:2]
+    arrays = read_npz(
+        path, {"x_train": (train, *side), "y_train": (train,), "x_test": (test, *side), "y_test": (test,)}
+    )
+    splits = []
+    for split in ("train", "test"):
+        labels = arrays[f"y_{split}"].astype(np.int64)
+        _check_labels(labels, len(known.class_names), path)
+        splits.append(ArrayImages(arrays[f"x_{split}"][..., None], labels))
+    return splits[0], splits[1], known.class_names
+
+
+_READERS = {"cifar10": _read_cifar, "cifar100": _read_cifar, "idx": _read_idx_files, "npz": _read_archive}
+
+
+def _check_labels(labels: Labels, classes: int, path: Path) -> None:
+    if labels.min() < 0 or labels.max() >= classes:
+        wrong = int(labels[(labels < 0) | (labels >= classes)][0])
+        raise DatasetError(f"{path}: expected labels from 0 to {classes - 1}, got {wrong}")
+
+
+def _fingerprint(*splits: ArrayImages) -> str:
+    digest = hashlib.sha256()
+    for split in splits:
+        digest.update(np.ascontiguousarray(split.pixels).data)
+        digest.update(split.labels.tobytes())
+    return digest.hexdigest()
+
+
+def load_folder(folder: Path, shape: Shape, *, skip_bad: bool = False) -> Dataset:
+    """A folder of images, one folder a class: ``train/`` and ``val/`` in it, or all classes at once.
+
+    Without ``val/`` the validation split is empty and has to be held out of the training images.
+
+    Raises:
+        DatasetError: no images, or ``val/`` has other classes than ``train/``.
+    """
+    train_root, val_root = folder / "train", folder / "val"
+    divided = train_root.is_dir()
+    root = train_root if divided else folder
+    names = _class_folders(root)
+    train_files, train_labels = _image_files(root, names)
+    if divided and val_root.is_dir():
+        unknown = sorted(set(_class_folders(val_root)) - set(names))
+        if unknown:
+            raise DatasetError(f"{val_root}: expected the classes of {train_root}, got {unknown[0]!r} too")
+        val_files, val_labels = _image_files(val_root, names)
+    else:
+        val_files, val_labels = [], np.empty(0, np.int64)
+    train = FolderImages(train_files, train_labels, shape, skip_bad=skip_bad)
+    validation = FolderImages(val_files, val_labels, shape, skip_bad=skip_bad)
+    return Dataset(
+        name=f"{FOLDER}:{folder}",
+        class_names=names,
+        train=train,
+        validation=validation,
+        whole_train=train,
+        fingerprint=_listing_fingerprint([*train_files, *val_files], folder),
+        where=str(folder),
+    )
+
+
+def _class_folders(root: Path) -> tuple[str, ...]:
+    try:
+        names = tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
+    except OSError as error:
+        raise DatasetError(f"{root}: expected a folder of images: {error.strerror or error}") from None
+    if len(names) < 2:
+        raise DatasetError(f"{root}: expected one folder of images for each of at least two classes, got {len(names)}")
+    return names
+
+
+def _image_files(root: Path, names: tuple[str, ...]) -> tuple[list[Path], Labels]:
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(names):
+        if not (root / name).is_dir():
+            continue
+        found = sorted(path for path in (root / name).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        files += found
+        labels += [label] * len(found)
+    if not files:
+        raise DatasetError(f"{root}: expected images that end in {', '.join(sorted(IMAGE_SUFFIXES))}, and there are none")
+    return files, np.array(labels, np.int64)
+
+
+def _listing_fingerprint(files: list[Path], root: Path) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        stat = path.stat()
+        digest.update(f"{path.relative_to(root).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def split_off_validation(dataset: Dataset, share: float) -> Dataset:
+    """Hold a share of the training images out, the same ones in every run; the second split stays untouched."""
+    if not share:
+        return dataset
+    order = chosen_order(len(dataset.train))
+    held = max(1, round(share * len(order)))
+    if held >= len(order):
+        raise DatasetError(f"{dataset.name}: a split of {share} leaves none of {len(order)} images for training")
+    return replace(
+        dataset,
+        train=Subset(dataset.train, np.sort(order[held:])),
+        validation=Subset(dataset.train, np.sort(order[:held])),
+    )
+
+
+def adapt_to(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """Adapt images of another shape to the network, and say so in ``notes``.
+
+    Raises:
+        DatasetError: the dataset has more classes than the network has logits, or its channels don't fit.
+    """
+    if len(dataset.class_names) != recipe.classes:
+        raise DatasetError(
+            f"{dataset.name} has {len(dataset.class_names)} classes and {recipe.name} has {recipe.classes} logits: "
+            f"expected classes = {len(dataset.class_names)}"
+        )
+    said = describe_adaptation(dataset.train.shape, recipe.input_shape)
+    if said is None:
+        return dataset
+    return replace(
+        dataset,
+        train=AdaptedImages(dataset.train, recipe.input_shape),
+        validation=AdaptedImages(dataset.validation, recipe.input_shape),
+        notes=[*dataset.notes, f"{dataset.name}: {said}"],
+    )
+
+
+def limit(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """Keep only as many images as the recipe's limits say, drawn from all over the split."""
+    return replace(
+        dataset,
+        train=_limited(dataset.train, recipe.train.limit_train),
+        validation=_limited(dataset.validation, recipe.train.limit_val),
+    )
+
+
+def _limited(images: Images, count: int | None) -> Images:
+    if count is None or count >= len(images):
+        return images
+    return Subset(images, np.sort(chosen_order(len(images))[:count]))
+
+
+def chosen_order(count: int) -> Indices:
+    """A fixed random order of ``count`` images."""
+    return np.random.Generator(np.random.PCG64(CHOICE_SEED)).permutation(count)
+
+
+def classes_of(name: str) -> int | None:
+    """How many classes a dataset has, where that is known without reading it."""
+    if name in DATASETS:
+        return len(DATASETS[name].class_names) or 100
+    if name.startswith(f"{FOLDER}:"):
+        root = folder_path(name)
+        root = root / "train" if (root / "train").is_dir() else root
+        return len(_class_folders(root)) if root.is_dir() else None
+    return None
+
+
+def folder_size(path: Path) -> int:
+    """Bytes in a file or in all files of a folder."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(entry.stat().st_size for root, _, names in os.walk(path) for entry in (Path(root) / n for n in names))

@@ -1,0 +1,136 @@
+"""Downloads: several mirrors, SHA-256, time-out, retry, one process at a time, nothing half-written."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import filelock
+import pooch
+import requests
+
+from kerascnn.data.known import KnownDataset, RemoteFile
+from kerascnn.data.locate import download_folder
+from kerascnn.errors import DatasetError
+
+TIMEOUT_S = 30
+ATTEMPTS_PER_MIRROR = 2
+
+Report = Callable[[str], None]
+
+# Who fetches is told by `report`.
+logging.getLogger("pooch").setLevel(logging.ERROR)
+
+
+def fetch(dataset: KnownDataset, folder: Path | None = None, *, report: Report = lambda _: None) -> Path:
+    """Download a dataset into ``folder`` (by default the cache) and return the folder that holds its files.
+
+    ``$KERASCNN_MIRROR``, a URL under which the files lie by their published names, is tried before the public mirrors:
+    a classroom's own server.
+
+    Raises:
+        DatasetError: no mirror delivered a file with the published SHA-256.
+    """
+    root = folder or download_folder()
+    target = root / dataset.folders[0]
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(root / f".{dataset.name}.lock"):
+            if dataset.layout == "idx":
+                target.mkdir(parents=True, exist_ok=True)
+                for file in dataset.files:
+                    download(file, target, report=report)
+            elif not target.is_dir():
+                (archive,) = (download(file, root, report=report) for file in dataset.files)
+                extract(archive, target)
+                archive.unlink()
+    except OSError as error:
+        raise DatasetError(f"{root}: can't store {dataset.name}: {error.strerror or error}") from None
+    return target
+
+
+def download(file: RemoteFile, folder: Path, *, report: Report = lambda _: None) -> Path:
+    """Download one file, from the first mirror that delivers what was published.
+
+    Raises:
+        DatasetError: with what each mirror said.
+    """
+    own = os.environ.get("KERASCNN_MIRROR")
+    mirrors = [f"{own.rstrip('/')}/{file.name}"] if own else []
+    mirrors += file.mirrors
+    said = []
+    for url in mirrors:
+        report(f"{file.name}: {file.bytes / 1e6:.1f} MB from {url}")
+        try:
+            return _retrieve(url, file, folder)
+        except requests.exceptions.RequestException as error:
+            said.append(f"{url}: {_reason(error)}")
+        except ValueError:
+            said.append(f"{url}: what it sent doesn't have the published SHA-256")
+    raise DatasetError(f"{file.name} could not be downloaded:\n  " + "\n  ".join(said))
+
+
+def _retrieve(url: str, file: RemoteFile, folder: Path) -> Path:
+    """One mirror, tried again after a break of the connection or a time-out."""
+    downloader = pooch.HTTPDownloader(timeout=TIMEOUT_S, progressbar=False)
+    for attempt in range(1, ATTEMPTS_PER_MIRROR + 1):
+        try:
+            # pooch writes under a temporary name, checks the hash and only then moves the file into place.
+            return Path(
+                pooch.retrieve(url, f"sha256:{file.sha256}", fname=file.name, path=folder, downloader=downloader)
+            )
+        except requests.exceptions.HTTPError:
+            raise
+        except requests.exceptions.RequestException:
+            if attempt == ATTEMPTS_PER_MIRROR:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def check_sha256(path: Path, file: RemoteFile) -> None:
+    """Hold a file that lies on disk to its published hash.
+
+    Raises:
+        DatasetError: with the expected and the found hash.
+    """
+    found = pooch.file_hash(str(path), alg="sha256")
+    if found != file.sha256:
+        raise DatasetError(f"{path}: expected SHA-256 {file.sha256}, got {found}: the file is damaged")
+
+
+def extract(archive: Path, target: Path) -> None:
+    """Extract an archive whose one folder is named like ``target``, whole or not at all.
+
+    Links, devices and paths that leave the folder are refused.
+
+    Raises:
+        DatasetError: the archive is damaged or doesn't hold that folder.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    workplace = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(workplace, filter="data")  # noqa: S202 - the filter refuses what leaves the folder
+        if not (workplace / target.name).is_dir():
+            raise DatasetError(f"{archive}: expected a folder {target.name} in it")
+        (workplace / target.name).replace(target)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise DatasetError(f"{archive}: expected an archive of {target.name}: {error}") from None
+    finally:
+        shutil.rmtree(workplace, ignore_errors=True)
+
+
+def _reason(error: requests.exceptions.RequestException) -> str:
+    if isinstance(error, requests.exceptions.Timeout):
+        return f"no answer within {TIMEOUT_S} s"
+    if isinstance(error, requests.exceptions.HTTPError):
+        return f"HTTP {error.response.status_code}" if error.response is not None else str(error)
+    if isinstance(error, requests.exceptions.ConnectionError):
+        return "no connection"
+    return type(error).__name__

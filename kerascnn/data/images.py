@@ -1,0 +1,270 @@
+"""Images of one split, in memory or in a folder, read by index as raw uint8 pixels, channels last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kerascnn.data.formats import Labels, Pixels
+from kerascnn.errors import DatasetError
+
+Shape = tuple[int, int, int]
+Indices = NDArray[np.int64]
+RandomFor = Callable[[int], np.random.Generator]
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+# The published way of looking at ImageNet: the short side to 256, then the middle 224.
+RESIZE_PER_CROP = 256 / 224
+MAX_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs
+
+# The largest difference in size that is padded or cropped away; beyond it images are resized.
+LARGEST_PADDING = 8
+
+
+class Images(Protocol):
+    """A split of a dataset."""
+
+    labels: Labels
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    @property
+    def shape(self) -> Shape:
+        """Height, width and channels that :meth:`read` returns."""
+
+    def read(self, indices: Indices) -> Pixels:
+        """The images as they are validated: uint8 ``(len(indices), *shape)``."""
+
+    def read_random_crops(self, indices: Indices, random_for: RandomFor) -> Pixels:
+        """A random part of each image at full size; ``random_for(index)`` draws it."""
+
+
+class ArrayImages:
+    """Images in one uint8 array ``(n, height, width, channels)``."""
+
+    def __init__(self, pixels: Pixels, labels: Labels) -> None:
+        self.pixels = pixels
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> Shape:
+        _, height, width, channels = self.pixels.shape
+        return height, width, channels
+
+    def read(self, indices: Indices) -> Pixels:
+        return self.pixels[indices]
+
+    def read_random_crops(self, indices: Indices, random_for: RandomFor) -> Pixels:
+        size = self.shape[:2]
+        out = np.empty((len(indices), *self.shape), np.uint8)
+        for row, index in enumerate(indices.tolist()):
+            image = _to_pillow(self.pixels[index])
+            out[row] = _to_pixels(random_resized_crop(image, size, random_for(index)), self.shape[2])
+        return out
+
+
+class FolderImages:
+    """Images in files, decoded when they are read, by a pool of threads (Pillow decodes outside the interpreter lock)."""
+
+    def __init__(self, files: Sequence[Path], labels: Labels, shape: Shape, *, skip_bad: bool = False) -> None:
+        self.files = files
+        self.labels = labels
+        self._shape = shape
+        self._skip_bad = skip_bad
+        self.skipped: set[Path] = set()
+        self._pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="decode")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def shape(self) -> Shape:
+        return self._shape
+
+    def read(self, indices: Indices) -> Pixels:
+        return self._decode_all(indices, lambda image, _: resize_and_crop(image, self._shape[:2]))
+
+    def read_random_crops(self, indices: Indices, random_for: RandomFor) -> Pixels:
+        return self._decode_all(
+            indices, lambda image, index: random_resized_crop(image, self._shape[:2], random_for(index))
+        )
+
+    def _decode_all(self, indices: Indices, cut: Callable[[Image.Image, int], Image.Image]) -> Pixels:
+        decoded = self._pool.map(lambda index: self._decode(index, cut), indices.tolist())
+        return np.stack(list(decoded)) if len(indices) else np.empty((0, *self._shape), np.uint8)
+
+    def _decode(self, index: int, cut: Callable[[Image.Image, int], Image.Image]) -> Pixels:
+        try:
+            return _to_pixels(cut(open_image(self.files[index]), index), self._shape[2])
+        except DatasetError:
+            if not self._skip_bad:
+                raise
+            # A black image keeps the batches where they are; the file is named once at the end.
+            self.skipped.add(self.files[index])
+            return np.zeros(self._shape, np.uint8)
+
+
+class AdaptedImages:
+    """Images of another shape than the network takes, adapted batch by batch."""
+
+    def __init__(self, images: Images, shape: Shape) -> None:
+        self._images = images
+        self._shape = shape
+        self.labels = images.labels
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    @property
+    def shape(self) -> Shape:
+        return self._shape
+
+    def read(self, indices: Indices) -> Pixels:
+        return adapt(self._images.read(indices), self._shape)
+
+    def read_random_crops(self, indices: Indices, random_for: RandomFor) -> Pixels:
+        return adapt(self._images.read_random_crops(indices, random_for), self._shape)
+
+
+class Subset:
+    """Some of another split's images, in the order of ``chosen``; nothing is copied."""
+
+    def __init__(self, images: Images, chosen: Indices) -> None:
+        self._images = images
+        self._chosen = chosen
+        self.labels = images.labels[chosen]
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    @property
+    def shape(self) -> Shape:
+        return self._images.shape
+
+    def read(self, indices: Indices) -> Pixels:
+        return self._images.read(self._chosen[indices])
+
+    def read_random_crops(self, indices: Indices, random_for: RandomFor) -> Pixels:
+        return self._images.read_random_crops(self._chosen[indices], random_for)
+
+
+def open_image(path: Path) -> Image.Image:
+    """Decode one JPEG or PNG file.
+
+    Raises:
+        DatasetError: it doesn't decode; the file is named.
+    """
+    try:
+        with Image.open(path, formats=("JPEG", "PNG")) as image:
+            image.load()
+            return image if image.mode in ("L", "RGB") else image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise DatasetError(
+            f"{path}: expected a JPEG or PNG image: {reason}; --skip-bad-images goes on without such files"
+        ) from None
+
+
+def resize_and_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The short side to 256/224 of the wanted one, then the middle: how ImageNet is validated (single view)."""
+    height, width = size
+    scale = max(height / image.height, width / image.width) * RESIZE_PER_CROP
+    new = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    image = image.resize(new, Image.Resampling.BILINEAR)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def random_resized_crop(image: Image.Image, size: tuple[int, int], random: np.random.Generator) -> Image.Image:
+    """A random part, 8 % to 100 % of the area, 3:4 to 4:3 in shape, resized (Szegedy 2014, arXiv 1409.4842)."""
+    height, width = size
+    for _ in range(10):
+        area = image.width * image.height * random.uniform(0.08, 1.0)
+        ratio = np.exp(random.uniform(np.log(3 / 4), np.log(4 / 3)))
+        w, h = round(float(np.sqrt(area * ratio))), round(float(np.sqrt(area / ratio)))
+        if 0 < w <= image.width and 0 < h <= image.height:
+            left, top = int(random.integers(image.width - w + 1)), int(random.integers(image.height - h + 1))
+            box = (left, top, left + w, top + h)
+            return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    return resize_and_crop(image, size)
+
+
+def adapt(pixels: Pixels, shape: Shape) -> Pixels:
+    """Bring images to another shape: channels repeated or made grey, sides padded, cropped or resized.
+
+    Args:
+        pixels: uint8 ``(n, height, width, channels)``.
+        shape: the wanted height, width and channels.
+    """
+    height, width, channels = shape
+    if pixels.shape[3] != channels:
+        pixels = np.repeat(pixels, channels, axis=3) if pixels.shape[3] == 1 else _to_grey(pixels)
+    rows, columns = height - pixels.shape[1], width - pixels.shape[2]
+    if not rows and not columns:
+        return pixels
+    if _fits_by_padding(rows, columns):
+        pads = ((0, 0), _halves(max(rows, 0)), _halves(max(columns, 0)), (0, 0))
+        pixels = np.pad(pixels, pads)
+        top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
+        return pixels[:, top : top + height, left : left + width]
+    resized = [
+        _to_pixels(_to_pillow(image).resize((width, height), Image.Resampling.BILINEAR), channels) for image in pixels
+    ]
+    return np.stack(resized)
+
+
+def describe_adaptation(found: Shape, wanted: Shape) -> str | None:
+    """Say aloud what :func:`adapt` does, or None where there is nothing to do.
+
+    Raises:
+        DatasetError: the channels can't be brought together.
+    """
+    if found == wanted:
+        return None
+    done = []
+    if found[2] != wanted[2]:
+        if 1 not in (found[2], wanted[2]):
+            raise DatasetError(f"expected images of {wanted[2]} channels, got {found[2]}")
+        done.append("the grey channel is repeated" if found[2] == 1 else "colours are made grey")
+    rows, columns = wanted[0] - found[0], wanted[1] - found[1]
+    if (rows or columns) and _fits_by_padding(rows, columns):
+        done.append("padded with black" if max(rows, columns) > 0 else "cropped to the middle")
+    elif rows or columns:
+        done.append("resized")
+    before, after = "×".join(map(str, found)), "×".join(map(str, wanted))
+    return f"images of {before} meet a network for {after}: {' and '.join(done)}"
+
+
+def _fits_by_padding(rows: int, columns: int) -> bool:
+    return max(abs(rows), abs(columns)) <= LARGEST_PADDING
+
+
+def _halves(whole: int) -> tuple[int, int]:
+    return whole // 2, whole - whole // 2
+
+
+def _to_grey(pixels: Pixels) -> Pixels:
+    """ITU-R 601 luma, as Pillow computes it."""
+    weights = np.array([299, 587, 114], np.uint32)
+    grey = (pixels[..., :3].astype(np.uint32) @ weights + 500) // 1000
+    return grey.astype(np.uint8)[..., None]
+
+
+def _to_pillow(pixels: Pixels) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def _to_pixels(image: Image.Image, channels: int) -> Pixels:
+    array = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.uint8)
+    return array[..., None] if channels == 1 else array

@@ -1,0 +1,95 @@
+"""Where a dataset lies on this machine, looked for in a fixed order."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from kerascnn.data.known import EMBEDDED, KnownDataset
+
+SAMPLE = Path(__file__).parent / "sample" / "fashion_mnist_mini.npz"
+SYSTEM_DATASETS = Path("/usr/share/datasets")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder (or the embedded file) that holds a dataset, and whose it is."""
+
+    path: Path
+    source: str
+
+
+def cache_folder() -> Path:
+    """Where downloads and computed constants are kept: ``$KERASCNN_CACHE``, else the user's cache folder."""
+    named = os.environ.get("KERASCNN_CACHE")
+    return Path(named).expanduser() if named else platformdirs.user_cache_path("kerascnn")
+
+
+def download_folder() -> Path:
+    """Where ``kerascnn data fetch`` puts a dataset: ``$KERASCNN_DATA``, else inside the cache."""
+    named = os.environ.get("KERASCNN_DATA")
+    return Path(named).expanduser() if named else cache_folder() / "datasets"
+
+
+def search_places(data_dir: Path | None) -> list[tuple[str, Path]]:
+    """The places in the order in which they are looked through, each with what it is called in messages."""
+    places: list[tuple[str, Path]] = []
+    if data_dir is not None:
+        places.append(("--data-dir", data_dir))
+    if named := os.environ.get("KERASCNN_DATA"):
+        places.append(("KERASCNN_DATA", Path(named).expanduser()))
+    places.append(("cache", cache_folder() / "datasets"))
+    keras_home = os.environ.get("KERAS_HOME")
+    places.append(("Keras's cache", (Path(keras_home) if keras_home else Path.home() / ".keras") / "datasets"))
+    torch_home = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))
+    places.append(("torchvision's cache", torch_home / "datasets"))
+    places.append(("torchvision's ./data", Path("data")))
+    places.append(("system", SYSTEM_DATASETS))
+    return places
+
+
+def find(dataset: KnownDataset, data_dir: Path | None = None) -> Found | None:
+    """The first place that holds all of a dataset's files, or None."""
+    if dataset.name == EMBEDDED:
+        return Found(SAMPLE, "embedded")
+    for source, root in search_places(data_dir):
+        folders = [root / folder for folder in dataset.folders]
+        if source == "--data-dir":
+            # Whoever names the folder may mean the one with the files in it.
+            folders.insert(0, root)
+        for folder in folders:
+            if all(_present(folder, name) for name in needed_files(dataset)):
+                return Found(folder, source)
+    return None
+
+
+def find_archive(dataset: KnownDataset, data_dir: Path | None = None) -> Found | None:
+    """A published archive that lies unextracted in one of the places, or None."""
+    archives = [file.name for file in dataset.files if file.name.endswith(".tar.gz")]
+    for source, root in search_places(data_dir):
+        for name in archives:
+            if (root / name).is_file():
+                return Found(root / name, source)
+    return None
+
+
+def needed_files(dataset: KnownDataset) -> list[str]:
+    """The files that a dataset's folder must hold, IDX files without their ``.gz``."""
+    if dataset.layout == "cifar10":
+        return [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]
+    if dataset.layout == "cifar100":
+        return ["train", "test", "meta"]
+    return [file.name.removesuffix(".gz") for file in dataset.files]
+
+
+def stored_file(folder: Path, name: str) -> Path:
+    """The file of this name, or its gzipped form where only that is there."""
+    plain = folder / name
+    return plain if plain.is_file() else folder / f"{name}.gz"
+
+
+def _present(folder: Path, name: str) -> bool:
+    return stored_file(folder, name).is_file()

@@ -1,0 +1,71 @@
+"""Mean and deviation of the training images, exact, in one streaming pass, kept in the cache."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kerascnn.data.images import Images
+from kerascnn.data.locate import cache_folder
+
+CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class PixelStatistics:
+    """Per channel, on the scale of 0 to 255; ``deviation`` is over all pixels (divided by n)."""
+
+    mean: list[float]
+    deviation: list[float]
+
+    def for_channels(self, channels: int) -> PixelStatistics:
+        """The constants of images whose channels have been adapted: a grey one repeated, or colours made grey."""
+        if channels == len(self.mean):
+            return self
+        if len(self.mean) == 1:
+            return PixelStatistics(self.mean * channels, self.deviation * channels)
+        return PixelStatistics([float(np.mean(self.mean))] * channels, [float(np.mean(self.deviation))] * channels)
+
+
+def pixel_statistics(images: Images, fingerprint: str) -> PixelStatistics:
+    """Mean and deviation of each channel, computed once for each fingerprint.
+
+    A histogram of the 256 values a channel is exact and its size doesn't depend on the number of images.
+    """
+    kept = cache_folder() / "statistics" / f"{fingerprint}.json"
+    try:
+        return PixelStatistics(**json.loads(kept.read_text()))
+    except (OSError, ValueError, TypeError):
+        computed = compute_statistics(images)
+        _keep(kept, computed)
+        return computed
+
+
+def compute_statistics(images: Images) -> PixelStatistics:
+    """The pass over all images that :func:`pixel_statistics` keeps the result of."""
+    channels = images.shape[2]
+    counts = np.zeros((channels, 256), np.int64)
+    for start in range(0, len(images), CHUNK):
+        batch = images.read(np.arange(start, min(start + CHUNK, len(images))))
+        for channel in range(channels):
+            counts[channel] += np.bincount(batch[..., channel].ravel(), minlength=256)
+    values = np.arange(256, dtype=np.float64)
+    total = counts.sum(axis=1)
+    mean = counts @ values / total
+    variance = counts @ values**2 / total - mean**2
+    return PixelStatistics(mean.tolist(), np.sqrt(np.maximum(variance, 0)).tolist())
+
+
+def _keep(path: Path, statistics: PixelStatistics) -> None:
+    """Write the cache entry; a cache that can't be written only costs the next run its time."""
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(asdict(statistics)))
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)

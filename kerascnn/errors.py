@@ -1,0 +1,48 @@
+"""The errors that kerascnn raises on purpose, and the exit code that each one ends a command with."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class KerascnnError(Exception):
+    """One sentence that says what was expected, what came, and the nearest right thing."""
+
+    exit_code = 1
+
+
+class UsageError(KerascnnError):
+    """A command, an option or a recipe that can't be meant: nothing has been written."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """An unknown key, a wrong type or a value out of range in a recipe or a catalog."""
+
+
+class UnknownNameError(UsageError):
+    """A model, dataset, backend or run that doesn't exist."""
+
+
+class BackendError(KerascnnError):
+    """A backend that isn't installed, or that can't be switched to in this process."""
+
+
+class DatasetError(KerascnnError):
+    """A dataset that is missing, damaged or of another shape than expected."""
+
+
+class RunError(KerascnnError):
+    """A run directory that can't be used as asked."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint that is damaged, or that belongs to another run."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Say ``; did you mean 'x'?`` when one of ``known`` is close to ``word``, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,306 @@
+"""A run directory: what is in it, who works on it, and in which state it is."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import psutil
+
+from kerascnn.catalog import read_recipe
+from kerascnn.errors import RunError, UnknownNameError, nearest
+from kerascnn.recipe import Recipe
+from kerascnn.runs import events as ev
+from kerascnn.runs.files import write_json, write_text
+
+RUNS_FOLDER = Path("runs")
+
+EPOCH_COLUMNS = ("epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory. Reading it needs no Keras and changes nothing."""
+
+    path: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        """What was asked for, with every default."""
+        return self.path / "recipe.toml"
+
+    @property
+    def environment_file(self) -> Path:
+        """Versions, machine, data, command."""
+        return self.path / "environment.json"
+
+    @property
+    def events_file(self) -> Path:
+        """What happened."""
+        return self.path / "events.jsonl"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One row an epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def model_file(self) -> Path:
+        """The network with its final weights."""
+        return self.path / "model.keras"
+
+    @property
+    def best_weights_file(self) -> Path:
+        """The weights of the epoch with the best validation accuracy."""
+        return self.path / "best.weights.h5"
+
+    @property
+    def result_file(self) -> Path:
+        """How it ended."""
+        return self.path / "result.json"
+
+    @property
+    def log_file(self) -> Path:
+        """What a detached run would have printed."""
+        return self.path / "log.txt"
+
+    @property
+    def name(self) -> str:
+        """``model/id`` inside a runs folder, else the directory's own name."""
+        return f"{self.path.parent.name}/{self.path.name}" if self.path.parent.name else self.path.name
+
+    def recipe(self) -> Recipe:
+        """The recipe that the run was started with.
+
+        Raises:
+            RecipeError: ``recipe.toml`` is missing or damaged.
+        """
+        return read_recipe(self.recipe_file)
+
+    def environment(self) -> dict[str, Any]:
+        """What ``environment.json`` holds; empty while it isn't written yet."""
+        return _read_object(self.environment_file)
+
+    def result(self) -> dict[str, Any]:
+        """What ``result.json`` holds; empty before the run's first end."""
+        return _read_object(self.result_file)
+
+    def events(self) -> list[ev.Event]:
+        """All events, without what resumes took back."""
+        return ev.effective(ev.read_events(self.events_file)[0])
+
+    def owner(self) -> int | None:
+        """The process that works on this run now, or None."""
+        content = _read_object(self.path / "owner.json")
+        pid, started = content.get("pid"), content.get("process_started")
+        if not isinstance(pid, int) or content.get("host") != socket.gethostname():
+            return None
+        try:
+            process = psutil.Process(pid)
+            alive = process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE
+        except (psutil.Error, ValueError, OverflowError):
+            return None
+        return pid if alive else None
+
+    def summary(self) -> RunSummary:
+        """One line about the run for lists."""
+        return summarise(self)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One line about a run. ``state`` is an end state, ``running``, or ``killed``: no end and no process."""
+
+    name: str
+    path: str
+    state: str
+    model: str
+    backend: str
+    dataset: str
+    epoch: int
+    epochs: int
+    step: int
+    loss: float | None
+    val_accuracy: float | None
+    best_val_accuracy: float | None
+    seconds: float
+    started: float | None
+
+
+def summarise(run: Run) -> RunSummary:
+    """Read a run's events into one line."""
+    happened = run.events()
+    started = list(ev.of_kind(happened, ev.RunStarted))
+    epochs = list(ev.of_kind(happened, ev.EpochDone))
+    steps = list(ev.of_kind(happened, ev.StepDone))
+    return RunSummary(
+        name=run.name,
+        path=str(run.path),
+        state=state_of(run, happened),
+        model=started[-1].model if started else "",
+        backend=started[-1].backend if started else "",
+        dataset=started[-1].dataset if started else "",
+        epoch=epochs[-1].epoch if epochs else 0,
+        epochs=started[-1].epochs if started else 0,
+        step=max([event.step for event in (*steps, *epochs)], default=0),
+        loss=steps[-1].mean_loss if steps else None,
+        val_accuracy=epochs[-1].val_accuracy if epochs else None,
+        best_val_accuracy=max((e.val_accuracy for e in epochs if e.val_accuracy == e.val_accuracy), default=None),
+        seconds=max((event.elapsed for event in happened if isinstance(event, (ev.StepDone, ev.RunEnded))), default=0.0),
+        started=started[0].time if started else None,
+    )
+
+
+def state_of(run: Run, happened: list[ev.Event]) -> str:
+    """An end state, ``running``, or ``killed``."""
+    last = next((event for event in reversed(happened) if isinstance(event, (ev.RunEnded, ev.RunStarted))), None)
+    if run.owner() is not None:
+        return "running"
+    return last.state if isinstance(last, ev.RunEnded) else "killed"
+
+
+class Writer:
+    """The one process that may write into a run directory, until it closes."""
+
+    def __init__(self, run: Run, listeners: tuple[ev.Listener, ...] = ()) -> None:
+        """Take the directory over.
+
+        Raises:
+            RunError: another process works on it, or it can't be written.
+        """
+        self.run = run
+        self._lock = filelock.FileLock(run.path / ".lock", timeout=0)
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise RunError(f"{run.path}: process {run.owner() or 'unknown'} works on this run; one at a time") from None
+        except OSError as error:
+            raise RunError(f"{run.path}: can't be written: {error.strerror or error}") from None
+        try:
+            me = psutil.Process()
+            write_json(
+                run.path / "owner.json",
+                {"pid": me.pid, "process_started": me.create_time(), "host": socket.gethostname()},
+            )
+            self.events = ev.EventWriter(run.events_file, listeners)
+        except OSError as error:
+            self._lock.release()
+            raise RunError(f"{run.path}: can't be written: {error.strerror or error}") from None
+
+    def close(self) -> None:
+        """Leave the directory to others."""
+        self.events.close()
+        (self.run.path / "owner.json").unlink(missing_ok=True)
+        self._lock.release()
+
+
+def new_run_path(model: str, runs_folder: Path) -> Path:
+    """A directory name that no other run has."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return runs_folder / model / f"{stamp}-{secrets.token_hex(2)}"
+
+
+def create_run(path: Path, recipe: Recipe) -> Run:
+    """Make a new run directory with its recipe in it.
+
+    Raises:
+        RunError: the directory exists and holds something, or can't be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise RunError(f"{path}: expected a new or empty run directory; `--resume {path}` goes on with a run")
+        run = Run(path)
+        write_text(run.recipe_file, recipe.to_toml())
+        run.checkpoints.mkdir()
+    except OSError as error:
+        raise RunError(f"{path}: can't make a run directory: {error.strerror or error}") from None
+    return run
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Open a run by its directory.
+
+    Raises:
+        UnknownNameError: there is no run in this directory.
+    """
+    run = Run(Path(path))
+    if not run.recipe_file.is_file():
+        raise UnknownNameError(f"expected a run directory with a recipe.toml at {path}")
+    return run
+
+
+def find_run(name: str, runs_folder: Path = RUNS_FOLDER) -> Run:
+    """Find a run by its directory, by ``model/id``, by its id, or by ``last``.
+
+    Raises:
+        UnknownNameError: no run or more than one has this name.
+    """
+    if (Path(name) / "recipe.toml").is_file():
+        return Run(Path(name))
+    every = list(list_runs(runs_folder))
+    if name == "last" and every:
+        return max(every, key=lambda run: run.path.name)
+    matching = [run for run in every if name in (run.name, run.path.name) or run.path.name.endswith(f"-{name}")]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        raise UnknownNameError(f"{name} could be {' or '.join(run.name for run in matching)}")
+    known = [run.name for run in every]
+    raise UnknownNameError(f"no run {name!r} in {runs_folder}{nearest(name, known)}; `kerascnn runs` lists them")
+
+
+def list_runs(runs_folder: Path = RUNS_FOLDER) -> Iterator[Run]:
+    """All runs in a folder, oldest first."""
+    found = [path.parent for pattern in ("*/recipe.toml", "*/*/recipe.toml") for path in runs_folder.glob(pattern)]
+    return (Run(path) for path in sorted(found, key=lambda path: path.name))
+
+
+def delete_run(run: Run) -> None:
+    """Remove a run directory.
+
+    Raises:
+        RunError: a process works on it, or it can't be removed.
+    """
+    if (pid := run.owner()) is not None:
+        raise RunError(f"{run.path}: process {pid} works on this run; stop it first")
+    try:
+        shutil.rmtree(run.path)
+    except OSError as error:
+        raise RunError(f"{run.path}: can't be removed: {error.strerror or error}") from None
+
+
+def write_metrics(path: Path, epochs: list[ev.EpochDone]) -> None:
+    """One row an epoch, whole or not at all."""
+    rows = [EPOCH_COLUMNS, *(tuple(getattr(epoch, column) for column in EPOCH_COLUMNS) for epoch in epochs)]
+    text = "\n".join(",".join(str(cell) for cell in row) for row in rows) + "\n"
+    write_text(path, text)
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The rows of ``metrics.csv``."""
+    with path.open(newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

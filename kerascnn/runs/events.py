@@ -1,0 +1,266 @@
+"""What a run tells the world: one JSON object a line in ``events.jsonl``.
+
+Whoever shows a run reads these; there is no other channel. A reader skips kinds that it doesn't know, a last line
+that isn't finished, and steps that a later resume took back.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
+
+FORMAT = 1
+
+PhaseName = Literal["importing", "loading data", "building", "compiling", "training", "validating"]
+EndState = Literal["finished", "stopped", "interrupted", "diverged", "failed"]
+
+
+def _from_json(value: Any) -> Any:
+    return float(value) if value in ("NaN", "Infinity", "-Infinity") else value
+
+
+def _to_json(value: float) -> float | str:
+    if value != value:
+        return "NaN"
+    if value in (float("inf"), float("-inf")):
+        return "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+# JSON has no NaN; as a text it survives every reader.
+Number = Annotated[float, BeforeValidator(_from_json), PlainSerializer(_to_json, when_used="json")]
+
+
+class Event(BaseModel):
+    """What all events have: ``kind``, and ``time`` in seconds since 1970."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: str
+    time: float = Field(default_factory=time.time)
+
+
+class RunStarted(Event):
+    """A process has begun to work on the run; comes again with each resume."""
+
+    kind: Literal["run started"] = "run started"
+    format: int = FORMAT
+    model: str
+    dataset: str
+    backend: str
+    epochs: int
+    batch_size: int
+    pid: int
+
+
+class DataLoaded(Event):
+    """The size of what is learnt from. ``steps_per_epoch`` batches make an epoch."""
+
+    kind: Literal["data loaded"] = "data loaded"
+    train_images: int
+    val_images: int
+    steps_per_epoch: int
+    classes: int
+    where: str
+
+
+class Phase(Event):
+    """What the run does from now on. ``epoch`` counts from 1 and is given while training and validating."""
+
+    kind: Literal["phase"] = "phase"
+    phase: PhaseName
+    epoch: int | None = None
+
+
+class StepDone(Event):
+    """One optimizer step. The first 50 are all recorded, later ones about one a second.
+
+    ``step`` counts from 1 over the whole run. ``loss`` is this batch's mean cross-entropy in nats; ``mean_loss`` and
+    ``accuracy`` are over the epoch so far. ``images_per_s`` is over the time since the last recorded step.
+    ``elapsed`` is the run's own time in seconds, pauses and time between a kill and a resume left out.
+    """
+
+    kind: Literal["step"] = "step"
+    step: int
+    epoch: int
+    loss: Number
+    mean_loss: Number
+    accuracy: Number
+    learning_rate: Number
+    images_per_s: Number
+    elapsed: float
+
+
+class ValidationProgress(Event):
+    """How far a validation pass is."""
+
+    kind: Literal["validation progress"] = "validation progress"
+    epoch: int
+    done: int
+    batches: int
+
+
+class EpochDone(Event):
+    """An epoch with its validation. ``seconds`` is both together."""
+
+    kind: Literal["epoch"] = "epoch"
+    epoch: int
+    step: int
+    loss: Number
+    accuracy: Number
+    val_loss: Number
+    val_accuracy: Number
+    learning_rate: Number
+    seconds: float
+    images_per_s: Number
+    best: bool
+
+
+class CheckpointWritten(Event):
+    """A checkpoint is whole on disk, ``file`` being relative to the run directory."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    step: int
+    file: str
+    reason: Literal["epoch", "minutes", "stop", "interrupted", "end"]
+    bytes: int
+    seconds: float
+
+
+class Resumed(Event):
+    """The run goes on from a checkpoint: recorded steps after ``step`` and epochs after ``epoch`` are void."""
+
+    kind: Literal["resumed"] = "resumed"
+    step: int
+    epoch: int
+    elapsed: float
+    file: str
+
+
+class Warned(Event):
+    """Something that a user should know and that doesn't end the run."""
+
+    kind: Literal["warning"] = "warning"
+    message: str
+    step: int | None = None
+
+
+class RunEnded(Event):
+    """The process is done with the run. ``exit_code`` is what the command returns."""
+
+    kind: Literal["run ended"] = "run ended"
+    state: EndState
+    message: str
+    step: int
+    elapsed: float
+    exit_code: int
+
+
+KINDS: dict[str, type[Event]] = {
+    kind.model_fields["kind"].default: kind
+    for kind in (
+        RunStarted,
+        DataLoaded,
+        Phase,
+        StepDone,
+        ValidationProgress,
+        EpochDone,
+        CheckpointWritten,
+        Resumed,
+        Warned,
+        RunEnded,
+    )
+}
+_ADAPTERS = {kind: TypeAdapter(model) for kind, model in KINDS.items()}
+
+Listener = Callable[[Event], None]
+SomeEvent = TypeVar("SomeEvent", bound=Event)
+
+
+class EventWriter:
+    """Appends events to ``events.jsonl`` and hands each to the listeners of this process."""
+
+    def __init__(self, path: Path, listeners: Iterable[Listener] = ()) -> None:
+        self._path = path
+        self._listeners = list(listeners)
+        self._file = path.open("ab")
+        _end_unfinished_line(path, self._file.write)
+        self._file.flush()
+
+    def write(self, event: Event) -> None:
+        """Append one event; it is with the operating system when this returns."""
+        self._file.write(event.model_dump_json().encode() + b"\n")
+        self._file.flush()
+        for listener in self._listeners:
+            listener(event)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _end_unfinished_line(path: Path, write: Callable[[bytes], int]) -> None:
+    """A kill in the middle of a line leaves it unfinished; the next event must not be glued to it."""
+    with path.open("rb") as file:
+        file.seek(0, 2)
+        if file.tell():
+            file.seek(-1, 2)
+            if file.read(1) != b"\n":
+                write(b"\n")
+
+
+def parse_event(line: bytes | str) -> Event | None:
+    """One line as its event; None for a kind that isn't known, or a line that isn't an event."""
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    kind = content.get("kind") if isinstance(content, dict) else None
+    adapter = _ADAPTERS.get(kind) if isinstance(kind, str) else None
+    if adapter is None:
+        return None
+    try:
+        return adapter.validate_python(content)
+    except ValidationError:
+        return None
+
+
+def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
+    """The events of all finished lines from ``offset`` on, and the offset after them."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            content = file.read()
+    except OSError:
+        return [], offset
+    end = content.rfind(b"\n") + 1
+    events = [event for line in content[:end].splitlines() if (event := parse_event(line)) is not None]
+    return events, offset + end
+
+
+def effective(events: Iterable[Event]) -> list[Event]:
+    """The events without the steps, epochs and checkpoints that a resume took back."""
+    kept: list[Event] = []
+    for event in events:
+        if isinstance(event, Resumed):
+            kept = [old for old in kept if not _voided(old, event)]
+        kept.append(event)
+    return kept
+
+
+def _voided(event: Event, resumed: Resumed) -> bool:
+    if isinstance(event, (StepDone, CheckpointWritten)):
+        return event.step > resumed.step
+    if isinstance(event, EpochDone):
+        return event.epoch > resumed.epoch
+    return isinstance(event, RunEnded)
+
+
+def of_kind(events: Iterable[Event], kind: type[SomeEvent]) -> Iterator[SomeEvent]:
+    """The events of one kind."""
+    return (event for event in events if isinstance(event, kind))

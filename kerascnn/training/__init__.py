@@ -1,0 +1,1 @@
+"""How a network learns: the backend, its initial weights, the engine, checkpoints."""

@@ -1,0 +1,85 @@
+"""The same initial weights on every backend: drawn with NumPy, keyed by the seed and the variable's name."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+# A normal distribution cut at two deviations has this deviation.
+TRUNCATED_DEVIATION = 0.87962566103423978
+
+
+def assign_initial_weights(model: keras.Model, seed: int) -> list[str]:
+    """Replace each kernel's initial values by a draw that depends on the seed and its name alone.
+
+    Variables that start from a constant (biases, BatchNorm) keep it. Dropout's random generators are seeded likewise.
+
+    Returns:
+        Paths of the variables whose initializer has no NumPy form here; they keep the backend's own draw.
+    """
+    unknown = []
+    for layer in _innermost_layers(model):
+        for variable in layer.weights:
+            initializer = _initializer(layer, variable.name)
+            if isinstance(initializer, keras.initializers.VarianceScaling):
+                values = draw(initializer, variable.shape, random_for(seed, f"{layer.name}/{variable.name}"))
+                variable.assign(values.astype(np.float32))
+            elif initializer is not None and not isinstance(
+                initializer, (keras.initializers.Zeros, keras.initializers.Ones, keras.initializers.Constant)
+            ):
+                unknown.append(f"{layer.name}/{variable.name}")
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            drawn = random_for(seed, f"{layer.name}/seed").integers(0, 2**31)
+            generator.state.assign(np.array([drawn, 0], dtype=np.int64))
+    return unknown
+
+
+def draw(
+    initializer: keras.initializers.VarianceScaling, shape: Sequence[int], random: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draw from Glorot's, He's or LeCun's distribution, as Keras defines them.
+
+    Var W = scale / n, n the inputs of a unit (``fan_in``), its outputs, or their mean (``fan_avg``). Keras's normal
+    distributions are cut at two deviations and widened to keep the variance; PyTorch's ``kaiming_normal_`` isn't cut.
+    """
+    receptive = math.prod(shape[:-2])
+    fan_in, fan_out = (shape[-2] * receptive, shape[-1] * receptive) if len(shape) > 1 else (shape[0], shape[0])
+    n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[initializer.mode]
+    deviation = math.sqrt(initializer.scale / max(1.0, n))
+    if initializer.distribution == "uniform":
+        limit = math.sqrt(3) * deviation
+        return random.uniform(-limit, limit, size=tuple(shape))
+    if initializer.distribution == "untruncated_normal":
+        return random.normal(0, deviation, size=tuple(shape))
+    return truncated_normal(random, tuple(shape)) * (deviation / TRUNCATED_DEVIATION)
+
+
+def truncated_normal(random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Standard normal values, those beyond two deviations drawn again."""
+    values = random.standard_normal(math.prod(shape))
+    outside = np.flatnonzero(np.abs(values) > 2)
+    while outside.size:
+        values[outside] = random.standard_normal(outside.size)
+        outside = outside[np.abs(values[outside]) > 2]
+    return values.reshape(shape)
+
+
+def random_for(seed: int, name: str) -> np.random.Generator:
+    """A generator of its own for each name, the same on every machine."""
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, key])))
+
+
+def _innermost_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    return [layer for layer in model._flatten_layers(include_self=False) if not layer._flatten_layers(include_self=False)]
+
+
+def _initializer(layer: keras.layers.Layer, variable_name: str) -> object | None:
+    """The initializer behind a variable: Keras names the attribute after the variable."""
+    return getattr(layer, f"{variable_name}_initializer", None)

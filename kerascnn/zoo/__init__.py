@@ -1,0 +1,95 @@
+"""What learns: one file a family of networks, each a function from a recipe's keys to a ``keras.Model``.
+
+Importing this package imports no Keras; :func:`build_model` does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from kerascnn.errors import RecipeError, nearest
+from kerascnn.recipe import FAMILIES, Custom, Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import keras
+
+BUILDERS = {
+    "plain": "kerascnn.zoo.plain:build_plain",
+    "vgg": "kerascnn.zoo.vgg:build_vgg",
+    "resnet": "kerascnn.zoo.residual:build_resnet",
+    "wide_resnet": "kerascnn.zoo.residual:build_wide_resnet",
+    "densenet": "kerascnn.zoo.dense:build_densenet",
+}
+
+
+def build_model(
+    recipe: Recipe,
+    *,
+    mean: Sequence[float] | None = None,
+    deviation: Sequence[float] | None = None,
+) -> keras.Model:
+    """Build a recipe's network on the backend that Keras was imported with.
+
+    Args:
+        recipe: what to build.
+        mean: the training split's mean pixel per channel, 0 to 255; needed by ``scaling = "standardize"``.
+        deviation: its deviation per channel, 0 to 255.
+
+    Returns:
+        A functional model from raw pixels (uint8 or float, 0 to 255, shape ``(batch, *recipe.input_shape)``,
+        channels last) to one logit per class. Its initial weights are Keras's own draw; training assigns those
+        of :mod:`kerascnn.training.initial_weights`.
+
+    Raises:
+        RecipeError: the builder can't be found, or rejects its arguments.
+    """
+    import keras
+
+    from kerascnn.zoo.scaling import scale_pixels
+
+    builder = find_builder(recipe.builder)
+    pixels = keras.Input(recipe.input_shape, dtype="uint8", name="pixels")
+    policy = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy(recipe.train.precision)
+    try:
+        x = scale_pixels(pixels, recipe.train.scaling, mean, deviation)
+        arguments = recipe.network()
+        if isinstance(recipe, Custom):
+            arguments = {**arguments, **arguments.pop("arguments")}
+        logits = builder(x, **{key: value for key, value in arguments.items() if key != "input_shape"})
+    except TypeError as error:
+        if isinstance(recipe, Custom):
+            raise RecipeError(f"{recipe.name}: the builder {recipe.builder} rejects its arguments: {error}") from error
+        raise
+    finally:
+        keras.mixed_precision.set_dtype_policy(policy)
+    return keras.Model(pixels, logits, name=recipe.name)
+
+
+def find_builder(name: str) -> Callable[..., Any]:
+    """The function that a recipe's ``builder`` names: one of ours, ``module:function``, or an entry point.
+
+    Raises:
+        RecipeError: nothing has this name.
+    """
+    target = BUILDERS.get(name, name)
+    if ":" not in target:
+        found = entry_points(group="kerascnn.builders", name=name)
+        if not found:
+            raise RecipeError(
+                f"expected a builder out of {', '.join(FAMILIES)}, module:function or an entry point in the group "
+                f"kerascnn.builders, got {name!r}{nearest(name, FAMILIES)}"
+            )
+        target = next(iter(found)).value
+    module, _, function = target.partition(":")
+    try:
+        found_function = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise RecipeError(f"expected a builder at {target}: {error}") from error
+    if not callable(found_function):
+        raise RecipeError(f"expected a function at {target}, got {type(found_function).__name__}")
+    return found_function  # type: ignore[no-any-return]

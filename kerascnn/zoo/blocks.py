@@ -1,0 +1,125 @@
+"""What all families are made of: a convolution with its BatchNorm and activation in the recipe's order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keras import KerasTensor, layers
+
+
+@dataclass(frozen=True)
+class Style:
+    """The conventions that every convolution of a network shares; each is a key of its recipe.
+
+    The theory that the keys stand for:
+
+    - ``initializer``: Glorot (2010) keeps the signal's variance through linear layers, Var W = 1/n, as implemented
+      2/(in + out); He (2015) makes up for ReLU's lost half, Var W = 2/n. n is the number of a unit's inputs.
+    - ``batch_norm``: per channel over images, height and width, x̂ = (x - μ)/√(σ² + ε), y = γx̂ + β.
+      With γ = √(σ² + ε) and β = μ it is the identity (Ioffe and Szegedy 2015).
+    """
+
+    activation: str
+    initializer: str
+    batch_norm: str
+    batch_norm_momentum: float
+    batch_norm_epsilon: float
+    conv_bias: bool | None
+
+    def conv(
+        self,
+        x: KerasTensor,
+        width: int,
+        *,
+        name: str,
+        kernel: int = 3,
+        strides: int = 1,
+        batch_norm_next: bool = False,
+    ) -> KerasTensor:
+        """A convolution alone, padded by ``kernel // 2`` on every side, as PyTorch and the papers do.
+
+        Keras's ``same`` pads only at the end when the stride is 2.
+        """
+        bias = not batch_norm_next if self.conv_bias is None else self.conv_bias
+        padding = "same"
+        if strides > 1 and kernel > 1:
+            x = layers.ZeroPadding2D(kernel // 2, data_format="channels_last", name=f"{name}_pad")(x)
+            padding = "valid"
+        return layers.Conv2D(
+            width,
+            kernel,
+            strides,
+            padding,
+            data_format="channels_last",
+            use_bias=bias,
+            kernel_initializer=self.initializer,
+            name=name,
+        )(x)
+
+    def norm(self, x: KerasTensor, name: str) -> KerasTensor:
+        """BatchNorm over all but the channels."""
+        return layers.BatchNormalization(
+            axis=-1, momentum=self.batch_norm_momentum, epsilon=self.batch_norm_epsilon, name=f"{name}_bn"
+        )(x)
+
+    def act(self, x: KerasTensor, name: str) -> KerasTensor:
+        """The activation."""
+        return layers.Activation(self.activation, name=f"{name}_{self.activation}")(x)
+
+    def activate(self, x: KerasTensor, name: str) -> KerasTensor:
+        """The activation with its BatchNorm before or after it, or alone."""
+        if self.batch_norm == "before":
+            return self.act(self.norm(x, name), name)
+        x = self.act(x, name)
+        return self.norm(x, name) if self.batch_norm == "after" else x
+
+    def conv_unit(
+        self, x: KerasTensor, width: int, *, name: str, kernel: int = 3, strides: int = 1
+    ) -> KerasTensor:
+        """Convolution, then activation: the plain networks' and VGG's building block."""
+        before = self.batch_norm == "before"
+        return self.activate(
+            self.conv(x, width, name=name, kernel=kernel, strides=strides, batch_norm_next=before), name
+        )
+
+    def linear_unit(
+        self, x: KerasTensor, width: int, *, name: str, kernel: int = 3, strides: int = 1
+    ) -> KerasTensor:
+        """Convolution with BatchNorm, if the network has any, and no activation: what an addition follows."""
+        if self.batch_norm == "none":
+            return self.conv(x, width, name=name, kernel=kernel, strides=strides)
+        x = self.conv(x, width, name=name, kernel=kernel, strides=strides, batch_norm_next=True)
+        return self.norm(x, name)
+
+    def dense(self, x: KerasTensor, width: int, *, name: str, activation: str | None = None) -> KerasTensor:
+        """A fully connected layer, linear unless an activation is given. Always in float32 when it ends a network."""
+        return layers.Dense(
+            width,
+            activation=activation,
+            kernel_initializer=self.initializer,
+            name=name,
+        )(x)
+
+    def logits(self, x: KerasTensor, classes: int, *, name: str = "logits") -> KerasTensor:
+        """One logit a class, in float32 also under mixed precision, where softmax would lose digits."""
+        return layers.Dense(classes, kernel_initializer=self.initializer, dtype="float32", name=name)(x)
+
+
+def style_of(
+    *,
+    activation: str,
+    initializer: str,
+    batch_norm: str,
+    batch_norm_momentum: float,
+    batch_norm_epsilon: float,
+    conv_bias: bool | None,
+) -> Style:
+    """The style out of a recipe's keys."""
+    return Style(activation, initializer, batch_norm, batch_norm_momentum, batch_norm_epsilon, conv_bias)
+
+
+def pool(x: KerasTensor, name: str) -> KerasTensor:
+    """A 2×2 max pool with stride 2. What doesn't fill a window is dropped, so a side of 1 would become 0."""
+    if min(x.shape[1], x.shape[2]) < 2:
+        raise ValueError(f"{name}: expected at least 2×2 pixels to pool, got {x.shape[1]}×{x.shape[2]}")
+    return layers.MaxPooling2D(2, data_format="channels_last", name=name)(x)

@@ -1,0 +1,44 @@
+"""VGG: Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition, arXiv 1409.1556."""
+
+from __future__ import annotations
+
+from keras import KerasTensor, layers
+
+from kerascnn.zoo.blocks import pool, style_of
+
+
+def build_vgg(
+    x: KerasTensor,
+    *,
+    filters: list[int],
+    convs_per_group: list[int],
+    hidden: list[int],
+    dropout: float,
+    classes: int,
+    **style: object,
+) -> KerasTensor:
+    """VGG with the layer names of ``keras.applications``, so that its published weights fit.
+
+    Args:
+        x: scaled pixels, shape ``(batch, height, width, channels)``.
+        filters: the width of each group.
+        convs_per_group: convolutions in each group.
+        hidden: widths of the dense layers before the last.
+        dropout: share of the hidden units that is dropped after each hidden layer.
+        classes: number of logits.
+        style: activation, initializer and BatchNorm, see :class:`~kerascnn.zoo.blocks.Style`.
+
+    Returns:
+        Logits, shape ``(batch, classes)``.
+    """
+    conv = style_of(**style)  # type: ignore[arg-type]
+    for group, (width, convs) in enumerate(zip(filters, convs_per_group, strict=True), start=1):
+        for index in range(1, convs + 1):
+            x = conv.conv_unit(x, width, name=f"block{group}_conv{index}")
+        x = pool(x, f"block{group}_pool")
+    x = layers.Flatten(data_format="channels_last", name="flatten")(x)
+    for index, width in enumerate(hidden, start=1):
+        x = conv.dense(x, width, name=f"fc{index}", activation=conv.activation)
+        if dropout:
+            x = layers.Dropout(dropout, name=f"fc{index}_dropout")(x)
+    return conv.logits(x, classes, name="predictions")
