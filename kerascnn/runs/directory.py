@@ -9,7 +9,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,8 +215,8 @@ def new_run_path(model: str, runs_folder: Path) -> Path:
     return runs_folder / model / f"{stamp}-{secrets.token_hex(2)}"
 
 
-def create_run(path: Path, recipe: Recipe) -> Run:
-    """Make a new run directory with its recipe in it.
+def create_run(path: Path, recipe: Recipe, command: Sequence[str]) -> Run:
+    """Make a new run directory with its recipe and the command that asked for it.
 
     Raises:
         RunError: the directory exists and holds something, or can't be made.
@@ -227,6 +227,7 @@ def create_run(path: Path, recipe: Recipe) -> Run:
             raise RunError(f"{path}: expected a new or empty run directory; `--resume {path}` goes on with a run")
         run = Run(path)
         write_text(run.recipe_file, recipe.to_toml())
+        write_json(run.environment_file, {"command": list(command)})
         run.checkpoints.mkdir()
     except OSError as error:
         raise RunError(f"{path}: can't make a run directory: {error.strerror or error}") from None

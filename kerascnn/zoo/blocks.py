@@ -123,3 +123,11 @@ def pool(x: KerasTensor, name: str) -> KerasTensor:
     if min(x.shape[1], x.shape[2]) < 2:
         raise ValueError(f"{name}: expected at least 2×2 pixels to pool, got {x.shape[1]}×{x.shape[2]}")
     return layers.MaxPooling2D(2, data_format="channels_last", name=name)(x)
+
+
+def drop(x: KerasTensor, rate: float, *, name: str) -> KerasTensor:
+    """Dropout with a random generator of its own, whose state a checkpoint can hold.
+
+    Without a seed torch draws from its global generator. The number here is only what training replaces.
+    """
+    return layers.Dropout(rate, seed=0, name=name)(x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras import KerasTensor, layers
 
-from kerascnn.zoo.blocks import Style, style_of
+from kerascnn.zoo.blocks import Style, drop, style_of
 
 
 def build_densenet(
@@ -72,4 +72,4 @@ def preactivated_conv(
     """BatchNorm and activation first, then the convolution."""
     x = conv.activate(x, name)
     x = conv.conv(x, width, kernel=kernel, name=name, batch_norm_next=conv.batch_norm == "before")
-    return layers.Dropout(dropout, name=f"{name}_dropout")(x) if dropout else x
+    return drop(x, dropout, name=f"{name}_dropout") if dropout else x

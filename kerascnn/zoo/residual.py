@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras import KerasTensor, layers, ops
 
-from kerascnn.zoo.blocks import Style, style_of
+from kerascnn.zoo.blocks import Style, drop, style_of
 
 
 def build_resnet(
@@ -113,6 +113,6 @@ def preactivated_block(
     x = conv.conv(x, width, name=f"{name}_conv1", strides=strides, batch_norm_next=bare)
     x = conv.activate(x, f"{name}_2")
     if dropout:
-        x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
+        x = drop(x, dropout, name=f"{name}_dropout")
     x = conv.conv(x, width, name=f"{name}_conv2", batch_norm_next=bare)
     return layers.Add(name=f"{name}_add")([x, block_input])

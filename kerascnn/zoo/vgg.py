@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras import KerasTensor, layers
 
-from kerascnn.zoo.blocks import pool, style_of
+from kerascnn.zoo.blocks import drop, pool, style_of
 
 
 def build_vgg(
@@ -40,5 +40,5 @@ def build_vgg(
     for index, width in enumerate(hidden, start=1):
         x = conv.dense(x, width, name=f"fc{index}", activation=conv.activation)
         if dropout:
-            x = layers.Dropout(dropout, name=f"fc{index}_dropout")(x)
+            x = drop(x, dropout, name=f"fc{index}_dropout")
     return conv.logits(x, classes, name="predictions")

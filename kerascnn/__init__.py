@@ -1,0 +1,94 @@
+"""A zoo of convolutional networks, written once in Keras 3, trained exactly and live on torch, TensorFlow or JAX.
+
+>>> import kerascnn
+>>> recipe = kerascnn.load_recipe("cnn2_fmnist", {"dataset": "fashion_mnist_mini", "train.epochs": 1})
+>>> result = kerascnn.train(recipe)  # doctest: +SKIP
+
+Importing this package imports no backend; :func:`build_model` and :func:`train` do, the one that ``KERAS_BACKEND``
+names, or else the first that is installed.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from kerascnn.catalog import list_models, load_recipe
+from kerascnn.errors import (
+    BackendError,
+    CheckpointError,
+    DatasetError,
+    KerascnnError,
+    RecipeError,
+    RunError,
+    UnknownNameError,
+    UsageError,
+)
+from kerascnn.recipe import Recipe
+from kerascnn.runs.directory import Run, open_run
+from kerascnn.training.session import Options, Result, resume, train
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = [
+    "BackendError",
+    "CheckpointError",
+    "DatasetError",
+    "KerascnnError",
+    "Options",
+    "Recipe",
+    "RecipeError",
+    "Result",
+    "Run",
+    "RunError",
+    "UnknownNameError",
+    "UsageError",
+    "build_model",
+    "list_models",
+    "load_recipe",
+    "open_run",
+    "resume",
+    "train",
+]
+
+
+def build_model(
+    name_or_recipe: str | os.PathLike[str] | Recipe,
+    *,
+    mean: list[float] | None = None,
+    deviation: list[float] | None = None,
+    seed: int | None = None,
+) -> keras.Model:
+    """Build a network of the zoo with its initial weights, the same on every backend.
+
+    Args:
+        name_or_recipe: a name out of :func:`list_models`, or a recipe.
+        mean: mean pixel per channel of the training images, 0 to 255; needed by ``scaling = "standardize"``.
+        deviation: deviation per channel, 0 to 255.
+        seed: of the initial weights; by default the recipe's.
+
+    Returns:
+        A functional ``keras.Model`` from raw pixels, uint8 or float from 0 to 255 of shape
+        ``(batch, height, width, channels)``, to logits of shape ``(batch, classes)``.
+
+    Raises:
+        UnknownNameError: no network has this name.
+        BackendError: the backend isn't installed.
+    """
+    from kerascnn.training.backend import activate, choose_backend
+
+    recipe = name_or_recipe if isinstance(name_or_recipe, Recipe) else load_recipe(os.fspath(name_or_recipe))
+    activate(choose_backend().name)
+
+    from kerascnn.training.initial_weights import assign_initial_weights
+    from kerascnn.zoo import build_model as build
+
+    if recipe.train.scaling == "standardize" and mean is None:
+        raise UsageError(
+            f"{recipe.name} standardises its pixels: expected mean= and deviation= of the training images, 0 to 255, "
+            "or the override train.scaling = 'unit'"
+        )
+    model = build(recipe, mean=mean, deviation=deviation)
+    assign_initial_weights(model, recipe.train.seed if seed is None else seed)
+    return model

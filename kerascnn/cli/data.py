@@ -1,0 +1,87 @@
+"""``kerascnn data``: what lies where, and prefetching."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kerascnn.cli.output import print_json, print_table, say
+from kerascnn.data import fetch as fetching
+from kerascnn.data import locate
+from kerascnn.data.dataset import folder_size
+from kerascnn.data.known import DATASETS, EMBEDDED, KnownDataset, known_dataset
+
+app = typer.Typer(help="List the datasets and where they lie; fetch one.", invoke_without_command=True)
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="A folder to look into first.")]
+
+
+@app.callback()
+def data(
+    context: typer.Context,
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the datasets, and where each lies on this machine."""
+    if context.invoked_subcommand is not None:
+        return
+    rows = [_row(dataset, data_dir) for dataset in DATASETS.values()]
+    if as_json:
+        print_json(rows)
+        return
+    columns = [("dataset", "left"), ("images", "right"), ("shape", "left"), ("licence", "left"), ("where", "left")]
+    print_table(
+        columns,
+        [
+            [
+                row["name"],
+                f"{row['train_images']:,} + {row['test_images']:,}",
+                "×".join(map(str, row["shape"])),
+                row["licence"],
+                _where(row),
+            ]
+            for row in rows
+        ],
+    )
+    say("and any folder of images: --dataset folder:PATH")
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A dataset's name.")],
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where to put it; by default the cache.")] = None,
+) -> None:
+    """Download a dataset, unless it is here already."""
+    dataset = known_dataset(name)
+    found = locate.find(dataset, data_dir)
+    if found is not None:
+        say(f"{name} is here already: {found.path} ({found.source})")
+        return
+    if dataset.name == EMBEDDED:
+        return
+    folder = fetching.fetch(dataset, data_dir, report=say)
+    typer.echo(folder)
+
+
+def _row(dataset: KnownDataset, data_dir: Path | None) -> dict[str, object]:
+    found = locate.find(dataset, data_dir) or locate.find_archive(dataset, data_dir)
+    return {
+        "name": dataset.name,
+        "train_images": dataset.train_images,
+        "test_images": dataset.test_images,
+        "shape": list(dataset.shape),
+        "classes": len(dataset.class_names) or 100,
+        "licence": dataset.licence,
+        "path": str(found.path) if found else None,
+        "source": found.source if found else None,
+        "bytes": folder_size(found.path) if found else None,
+        "download_bytes": dataset.download_bytes,
+    }
+
+
+def _where(row: dict[str, object]) -> str:
+    if row["path"]:
+        return f"{row['path']} ({row['source']})"
+    return f"not here; {row['download_bytes'] / 1e6:.0f} MB to download"  # type: ignore[operator]

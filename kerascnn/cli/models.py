@@ -1,0 +1,99 @@
+"""``kerascnn models``: the zoo and the card of each network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kerascnn.catalog import list_models, load_recipe, parse_assignments
+from kerascnn.cli.output import print_json, print_table, short_number, stdout
+from kerascnn.recipe import Recipe
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(help="Show one network's card.")] = None,
+    catalog: Annotated[Path | None, typer.Option(help="A TOML file of your own, on top of the built-in one.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe.")
+    ] = None,
+    toml: Annotated[bool, typer.Option("--toml", help="Print the whole recipe as TOML.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the networks, or show one network's card."""
+    if name is None:
+        recipes = [load_recipe(each, catalog=catalog) for each in list_models(catalog)]
+        if as_json:
+            print_json([card(recipe) for recipe in recipes])
+        else:
+            _print_list(recipes)
+        return
+    recipe = load_recipe(name, parse_assignments(assignments or []), catalog=catalog)
+    if toml:
+        typer.echo(recipe.to_toml(), nl=False)
+    elif as_json:
+        print_json(card(recipe))
+    else:
+        _print_card(recipe)
+
+
+def card(recipe: Recipe) -> dict[str, object]:
+    """A network's card as plain values."""
+    about = recipe.model_dump(
+        mode="json", include={"name", "family", "summary", "paper", "input_shape", "classes", "dataset"}
+    )
+    return about | recipe.card.model_dump(mode="json")
+
+
+def _print_list(recipes: list[Recipe]) -> None:
+    columns = [("model", "left"), ("family", "left"), ("weights", "right"), ("mult-adds", "right")]
+    columns += [("published", "right"), ("summary", "left")]
+    print_table(columns, [[*_figures(recipe), recipe.summary] for recipe in recipes])
+
+
+def _figures(recipe: Recipe) -> list[str]:
+    facts = recipe.card
+    published = "–" if facts.published_accuracy is None else f"{facts.published_accuracy:.2f} %"
+    return [
+        recipe.name,
+        recipe.family,
+        short_number(facts.trainable_weights),
+        short_number(facts.multiply_adds),
+        published,
+    ]
+
+
+def _print_card(recipe: Recipe) -> None:
+    facts, train = recipe.card, recipe.train
+    console = stdout()
+    console.print(f"[bold]{recipe.name}[/bold]  {recipe.summary}")
+    rows = [
+        ("paper", recipe.paper or "–"),
+        ("input", "×".join(map(str, recipe.input_shape))),
+        ("classes", str(recipe.classes)),
+        ("dataset", recipe.dataset),
+        ("weights", _weights(recipe)),
+        ("multiply-adds", f"{facts.multiply_adds:,}" if facts.multiply_adds else "–"),
+        ("network", f"{recipe.activation}, {recipe.initializer}, BatchNorm {recipe.batch_norm}, scaling {train.scaling}"),
+        ("optimizer", _table(train.optimizer.model_dump())),
+        ("schedule", _table(train.schedule.model_dump())),
+        ("training", f"{train.epochs} epochs of batches of {train.batch_size}, weight decay {train.weight_decay:g}"),
+    ]
+    if facts.published_accuracy is not None:
+        rows.append(("published", f"{facts.published_accuracy:.2f} % ({facts.published_where})"))
+    for key, value in rows:
+        console.print(f"  [dim]{key:<14}[/dim]{value}", soft_wrap=True)
+    console.print(f"  [dim]{'train it':<14}[/dim]kerascnn train {recipe.name}")
+
+
+def _weights(recipe: Recipe) -> str:
+    facts = recipe.card
+    if facts.trainable_weights is None or facts.total_weights is None:
+        return "–"
+    return f"{facts.trainable_weights:,} trainable, {facts.total_weights:,} in all"
+
+
+def _table(values: dict[str, object]) -> str:
+    name = values.pop("name")
+    return ", ".join([str(name), *(f"{key.replace('_', ' ')} {value}" for key, value in values.items())])

@@ -1,0 +1,173 @@
+"""A run's events as a progress bar, or as plain lines where nobody watches a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from kerascnn.cli.output import duration, percent, stderr
+from kerascnn.runs import events as ev
+
+PLAIN_EVERY_S = 10.0
+# Steps over which the time left is estimated.
+RECENT = 20
+
+
+class Display(Protocol):
+    """Shows events."""
+
+    def __enter__(self) -> Display: ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None: ...
+    def show(self, event: ev.Event) -> None:
+        """Show one event."""
+
+
+class Pace:
+    """How long a run still takes, from its recent steps. Start-up and compilation don't count."""
+
+    def __init__(self) -> None:
+        self.epochs = 0
+        self.steps_per_epoch = 0
+        self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)
+        self._validation_s = 0.0
+        self._validating_since: float | None = None
+        self._epoch = 0
+
+    def see(self, event: ev.Event) -> None:
+        """Take one event into account."""
+        if isinstance(event, ev.RunStarted):
+            self.epochs = event.epochs
+        elif isinstance(event, ev.DataLoaded):
+            self.steps_per_epoch = event.steps_per_epoch
+        elif isinstance(event, ev.StepDone):
+            self._epoch = event.epoch
+            self._recent.append((event.step, event.elapsed))
+        elif isinstance(event, ev.Phase):
+            self._validating_since = event.time if event.phase == "validating" else None
+        elif isinstance(event, ev.EpochDone) and self._validating_since is not None:
+            self._validation_s = event.time - self._validating_since
+
+    def seconds_left(self) -> float | None:
+        """An estimate, or None before the second recorded step."""
+        if len(self._recent) < 2:
+            return None
+        (first, began), (last, now) = self._recent[0], self._recent[-1]
+        if last <= first:
+            return None
+        steps = self.epochs * self.steps_per_epoch - last
+        validations = self.epochs - self._epoch + 1
+        return steps * (now - began) / (last - first) + validations * self._validation_s
+
+
+class BarDisplay:
+    """One live line: phase, epoch, step, loss, accuracy, images/s, learning rate, time left. One line an epoch stays."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._pace = Pace()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            transient=True,
+            refresh_per_second=5,
+        )
+        self._task: TaskID = self._progress.add_task("starting", total=1, figures="")
+
+    def __enter__(self) -> BarDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def show(self, event: ev.Event) -> None:
+        self._pace.see(event)
+        if isinstance(event, ev.Phase):
+            of = f" {event.epoch}/{self._pace.epochs}" if event.epoch else ""
+            total = self._pace.steps_per_epoch or 1
+            self._progress.update(self._task, description=f"{event.phase}{of}", completed=0, total=total)
+        elif isinstance(event, ev.StepDone):
+            done = (event.step - 1) % max(self._pace.steps_per_epoch, 1) + 1
+            self._progress.update(self._task, completed=done, figures=self._figures(event))
+        elif isinstance(event, ev.ValidationProgress):
+            self._progress.update(self._task, completed=event.done, total=event.batches)
+        elif line := plain_line(event):
+            self._progress.print(Text(line, style="yellow" if isinstance(event, ev.Warned) else ""), soft_wrap=True)
+
+    def _figures(self, event: ev.StepDone) -> str:
+        left = self._pace.seconds_left()
+        parts = [
+            f"loss {event.mean_loss:.4f}",
+            f"acc {percent(event.accuracy)}",
+            f"{event.images_per_s:,.0f} img/s",
+            f"lr {event.learning_rate:.2g}",
+        ]
+        return "  ".join([*parts, f"{duration(left)} left"] if left is not None else parts)
+
+
+class PlainDisplay:
+    """A line for each thing that happens, and for steps one every ten seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._pace = Pace()
+        self._last = time.monotonic()
+
+    def __enter__(self) -> PlainDisplay:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        """Nothing to put away."""
+
+    def show(self, event: ev.Event) -> None:
+        self._pace.see(event)
+        line = plain_line(event)
+        if isinstance(event, ev.Phase) and event.epoch is None:
+            line = f"{event.phase} …"
+        if isinstance(event, ev.StepDone) and time.monotonic() - self._last >= PLAIN_EVERY_S:
+            self._last = time.monotonic()
+            left = self._pace.seconds_left()
+            line = (
+                f"epoch {event.epoch}/{self._pace.epochs} step {event.step} loss {event.mean_loss:.4f} "
+                f"acc {percent(event.accuracy)} {event.images_per_s:,.0f} img/s lr {event.learning_rate:.2g}"
+                + (f" {duration(left)} left" if left is not None else "")
+            )
+        if line:
+            self._console.print(line, markup=False, soft_wrap=True)
+
+
+def make_display() -> Display:
+    """A bar on a terminal, plain lines elsewhere."""
+    console = stderr()
+    return BarDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+def plain_line(event: ev.Event) -> str:
+    """The line that an event leaves behind, or an empty text."""
+    if isinstance(event, ev.DataLoaded):
+        return (
+            f"{event.train_images:,} training and {event.val_images:,} validation images, {event.classes} classes, "
+            f"from {event.where}"
+        )
+    if isinstance(event, ev.EpochDone):
+        return (
+            f"epoch {event.epoch}: loss {event.loss:.4f}, accuracy {percent(event.accuracy)}, "
+            f"validation loss {event.val_loss:.4f}, accuracy {percent(event.val_accuracy)}"
+            f"{' (best)' if event.best else ''}, {duration(event.seconds)}"
+        )
+    if isinstance(event, ev.Resumed):
+        return f"going on after step {event.step} (epoch {event.epoch + 1})"
+    if isinstance(event, ev.Warned):
+        return f"note: {event.message}"
+    if isinstance(event, ev.RunEnded):
+        return f"{event.state}: {event.message}"
+    return ""

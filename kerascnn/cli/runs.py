@@ -1,0 +1,201 @@
+"""``kerascnn runs`` and ``kerascnn watch``: what has been run, what is running."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kerascnn.cli.output import duration, percent, print_json, print_table, say, stdout
+from kerascnn.cli.progress import make_display
+from kerascnn.errors import UsageError
+from kerascnn.runs import directory
+from kerascnn.runs import events as ev
+
+app = typer.Typer(help="List, show, compare and delete runs.", invoke_without_command=True)
+
+RunsDir = Annotated[Path, typer.Option("--runs-dir", help="The folder that runs are kept in.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RunNames = Annotated[list[str], typer.Argument(metavar="RUN...", help="A directory, model/id, id, or `last`.")]
+
+WATCH_EVERY_S = 0.25
+
+
+@app.callback()
+def runs(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Option(help="Only runs of this network.")] = None,
+    state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
+    runs_dir: RunsDir = directory.RUNS_FOLDER,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs, oldest first."""
+    if context.invoked_subcommand is not None:
+        return
+    summaries = [run.summary() for run in directory.list_runs(runs_dir)]
+    summaries = [s for s in summaries if (model in (None, s.model)) and (state in (None, s.state))]
+    if as_json:
+        print_json([asdict(summary) for summary in summaries])
+        return
+    if not summaries:
+        say(f"no runs in {runs_dir}")
+        return
+    columns = [("run", "left"), ("state", "left"), ("backend", "left"), ("dataset", "left"), ("epoch", "right")]
+    columns += [("loss", "right"), ("best val", "right"), ("time", "right")]
+    print_table(
+        columns,
+        [
+            [
+                s.name,
+                s.state,
+                s.backend,
+                s.dataset,
+                f"{s.epoch}/{s.epochs}",
+                "–" if s.loss is None else f"{s.loss:.4f}",
+                percent(s.best_val_accuracy),
+                duration(s.seconds),
+            ]
+            for s in summaries
+        ],
+    )
+
+
+@app.command()
+def show(names: RunNames, runs_dir: RunsDir = directory.RUNS_FOLDER, as_json: AsJson = False) -> None:
+    """Show a run: how it stands, its epochs, its recipe."""
+    shown = [_described(directory.find_run(name, runs_dir)) for name in names]
+    if as_json:
+        print_json(shown)
+        return
+    for run in shown:
+        _print_run(run)
+
+
+@app.command()
+def compare(names: RunNames, runs_dir: RunsDir = directory.RUNS_FOLDER, as_json: AsJson = False) -> None:
+    """Put runs side by side: only what differs in their recipes, and their figures."""
+    if len(names) < 2:
+        raise UsageError(f"expected at least two runs to compare, got {len(names)}")
+    found = [directory.find_run(name, runs_dir) for name in names]
+    summaries = [run.summary() for run in found]
+    differing = differences([_flat(run.recipe().model_dump(mode="json", exclude={"card", "summary"})) for run in found])
+    figures: dict[str, list[Any]] = {
+        "state": [s.state for s in summaries],
+        "backend": [s.backend for s in summaries],
+        "epochs done": [s.epoch for s in summaries],
+        "loss": [s.loss for s in summaries],
+        "best val accuracy": [s.best_val_accuracy for s in summaries],
+        "seconds": [round(s.seconds, 1) for s in summaries],
+    }
+    if as_json:
+        print_json({"runs": [s.name for s in summaries], "recipe": differing, "figures": figures})
+        return
+    rows = [[key, *(_cell(value) for value in values)] for key, values in (differing | figures).items()]
+    print_table([("", "left"), *((s.name, "left") for s in summaries)], rows)
+
+
+@app.command()
+def delete(
+    names: RunNames,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    runs_dir: RunsDir = directory.RUNS_FOLDER,
+) -> None:
+    """Remove run directories. Asks first."""
+    found = [directory.find_run(name, runs_dir) for name in names]
+    if not yes:
+        for run in found:
+            say(str(run.path))
+        typer.confirm(f"Delete {len(found)} run{'s' if len(found) > 1 else ''}?", abort=True, err=True)
+    for run in found:
+        directory.delete_run(run)
+        say(f"deleted {run.path}")
+
+
+def watch(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="A directory, model/id, id, or `last`.")] = "last",
+    runs_dir: RunsDir = directory.RUNS_FOLDER,
+) -> None:
+    """Show the progress of a run, live until it ends. Ctrl-C stops watching, not the run."""
+    run = directory.find_run(name, runs_dir)
+    offset = 0
+    with make_display() as display:
+        while True:
+            # Asked before reading: what a process wrote before it ended is then read in any case.
+            alive = run.owner() is not None
+            new, offset = ev.read_events(run.events_file, offset)
+            for event in new:
+                display.show(event)
+            if not alive:
+                break
+            time.sleep(WATCH_EVERY_S)
+    state = run.summary().state
+    if state == "killed":
+        say(f"the process that worked on {run.path} is gone; `kerascnn train --resume {run.path}` goes on")
+
+
+def differences(flat: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """The keys whose values aren't the same in all tables."""
+    keys = list(dict.fromkeys(key for table in flat for key in table))
+    rows = {key: [table.get(key) for table in flat] for key in keys}
+    return {key: values for key, values in rows.items() if any(value != values[0] for value in values)}
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _described(run: directory.Run) -> dict[str, Any]:
+    epochs = [epoch.model_dump(mode="json", exclude={"kind", "time"}) for epoch in ev.of_kind(run.events(), ev.EpochDone)]
+    environment = run.environment()
+    return {
+        **asdict(run.summary()),
+        "result": run.result(),
+        "environment": environment,
+        "epoch_figures": epochs,
+        "recipe": run.recipe().model_dump(mode="json"),
+    }
+
+
+def _print_run(run: dict[str, Any]) -> None:
+    console = stdout()
+    console.print(f"[bold]{run['name']}[/bold]  {run['state']}")
+    environment = run["environment"]
+    rows = {
+        "path": run["path"],
+        "message": run["result"].get("message", "–"),
+        "backend": f"{run['backend']} {environment.get('versions', {}).get(run['backend'], '')}",
+        "device": environment.get("device", "–"),
+        "dataset": environment.get("dataset", {}).get("where", run["dataset"]),
+        "time": duration(run["seconds"]),
+        "command": " ".join(environment.get("command", [])),
+    }
+    for key, value in rows.items():
+        console.print(f"  [dim]{key:<10}[/dim]{value}", soft_wrap=True)
+    columns = [("epoch", "right"), ("loss", "right"), ("accuracy", "right"), ("val loss", "right")]
+    columns += [("val accuracy", "right"), ("time", "right")]
+    print_table(
+        columns,
+        [
+            [
+                str(epoch["epoch"]),
+                f"{float(epoch['loss']):.4f}",
+                percent(float(epoch["accuracy"])),
+                f"{float(epoch['val_loss']):.4f}",
+                percent(float(epoch["val_accuracy"])),
+                duration(epoch["seconds"]),
+            ]
+            for epoch in run["epoch_figures"]
+        ],
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

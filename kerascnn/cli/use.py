@@ -1,0 +1,73 @@
+"""``kerascnn evaluate`` and ``kerascnn predict``: a trained network put to use."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kerascnn.cli.output import percent, print_json, print_table
+from kerascnn.errors import UsageError
+from kerascnn.runs.directory import RUNS_FOLDER, find_run
+from kerascnn.training import inference
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A directory, model/id, id, or `last`.")]
+RunsDir = Annotated[Path, typer.Option("--runs-dir", help="The folder that runs are kept in.")]
+Backend = Annotated[str | None, typer.Option(help="By default the run's own.")]
+Weights = Annotated[str, typer.Option(help="best: the best epoch's; final: the last's.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def evaluate(
+    name: RunName,
+    data_dir: Annotated[Path | None, typer.Option(help="A folder to look for datasets in first.")] = None,
+    limit_val: Annotated[int | None, typer.Option(help="Use so many images; 0 uses all. By default the run's own.")] = None,
+    weights: Weights = "best",
+    backend: Backend = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never download.")] = False,
+    runs_dir: RunsDir = RUNS_FOLDER,
+    as_json: AsJson = False,
+) -> None:
+    """Loss and accuracy of a run's network on its validation images."""
+    run = find_run(name, runs_dir)
+    which = _which(weights)
+    model = inference.load_network(run, which=which, backend=backend)
+    found = inference.evaluate(run, model, which=which, data_dir=data_dir, limit=limit_val, download=not offline)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        typer.echo(f"loss {found.loss:.4f}, accuracy {percent(found.accuracy)} on {found.images:,} images")
+
+
+def predict(
+    name: RunName,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG or PNG files.")],
+    top: Annotated[int, typer.Option(min=1, help="So many classes an image.")] = 3,
+    weights: Weights = "best",
+    backend: Backend = None,
+    runs_dir: RunsDir = RUNS_FOLDER,
+    as_json: AsJson = False,
+) -> None:
+    """The likeliest classes of images."""
+    run = find_run(name, runs_dir)
+    model = inference.load_network(run, which=_which(weights), backend=backend)
+    predictions = inference.predict(run, model, images, top=top)
+    if as_json:
+        print_json([asdict(prediction) for prediction in predictions])
+        return
+    rows = [
+        [prediction.file if rank == 0 else "", name, percent(share)]
+        for prediction in predictions
+        for rank, (name, share) in enumerate(prediction.classes)
+    ]
+    print_table([("image", "left"), ("class", "left"), ("softmax", "right")], rows)
+
+
+def _which(weights: str) -> inference.Which:
+    if weights == "best":
+        return "best"
+    if weights == "final":
+        return "final"
+    raise UsageError(f"--weights: expected best or final, got {weights!r}")

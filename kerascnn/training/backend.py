@@ -1,0 +1,179 @@
+"""Which backend a process uses, and why. Keras reads it once, at its first import: one process, one backend."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import psutil
+
+from kerascnn.errors import BackendError, UnknownNameError, nearest
+
+# In the order of preference where nothing is said.
+BACKENDS = ("torch", "tensorflow", "jax")
+DEVICES = ("auto", "cpu", "gpu")
+# What each backend is called by the package index, in the order in which it is looked for.
+_DISTRIBUTIONS = {
+    "torch": ("torch",),
+    "tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-macos", "tf-nightly"),
+    "jax": ("jax",),
+}
+
+
+@dataclass(frozen=True)
+class BackendChoice:
+    """A backend and the reason for it, such as ``--backend``."""
+
+    name: str
+    reason: str
+
+
+def installed_backends() -> list[str]:
+    """The backends that can be imported here, found without importing them."""
+    return [name for name in BACKENDS if importlib.util.find_spec(name) is not None]
+
+
+def install_line(backend: str) -> str:
+    """The command that installs a backend."""
+    return f"pip install 'kerascnn[{backend}]'"
+
+
+def choose_backend(asked: str | None = None) -> BackendChoice:
+    """``asked``, else ``KERAS_BACKEND``, else what is installed, torch first.
+
+    ``keras.json`` doesn't count: Keras writes it itself, so it is nobody's wish.
+
+    Raises:
+        UnknownNameError: there is no such backend.
+        BackendError: it isn't installed.
+    """
+    installed = installed_backends()
+    for name, reason in ((asked, "--backend"), (os.environ.get("KERAS_BACKEND"), "KERAS_BACKEND")):
+        if not name:
+            continue
+        if name not in BACKENDS:
+            raise UnknownNameError(
+                f"{reason}: expected a backend out of {', '.join(BACKENDS)}, got {name!r}{nearest(name, BACKENDS)}"
+            )
+        if name not in installed:
+            raise BackendError(f"the backend {name} ({reason}) is not installed: {install_line(name)}")
+        return BackendChoice(name, reason)
+    if not installed:
+        raise BackendError(f"no backend is installed: {install_line('torch')}")
+    return BackendChoice(installed[0], f"installed: {', '.join(installed)}")
+
+
+def activate(backend: str, device: str = "auto") -> None:
+    """Import Keras on a backend, in its repeatable form.
+
+    Args:
+        backend: one of :data:`BACKENDS`.
+        device: ``auto`` takes a GPU where the backend sees one; ``cpu``; ``gpu`` insists.
+
+    Raises:
+        BackendError: Keras runs on another backend already, or there is no GPU.
+    """
+    if "keras" in sys.modules:
+        import keras
+
+        if keras.backend.backend() != backend:
+            raise BackendError(
+                f"Keras runs on {keras.backend.backend()} in this process and can't change to {backend}: "
+                "one process, one backend"
+            )
+    else:
+        os.environ["KERAS_BACKEND"] = backend
+        # TensorFlow's greetings would bury the messages; its errors still come through.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        # cuBLAS repeats itself only with a workspace of fixed size.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        if device == "cpu":
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+            os.environ["JAX_PLATFORMS"] = "cpu"
+            os.environ["KERAS_TORCH_DEVICE"] = "cpu"
+        import keras
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    _make_repeatable(backend)
+    if device == "gpu" and device_name(backend) == "cpu":
+        raise BackendError(f"expected a GPU (--device gpu), and {backend} sees none")
+
+
+def _make_repeatable(backend: str) -> None:
+    """Switch a backend to its deterministic kernels. What has none warns when it runs."""
+    if backend == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def device_name(backend: str) -> str:
+    """``cpu``, or the accelerator that the active backend computes on."""
+    if backend == "torch":
+        import torch
+        from keras.src.backend.torch.core import get_device
+
+        device = str(get_device())
+        return torch.cuda.get_device_name() if device.startswith("cuda") else device
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        return str(gpus[0].name) if gpus else "cpu"
+    import jax
+
+    return str(jax.devices()[0].device_kind) if jax.default_backend() != "cpu" else "cpu"
+
+
+def thread_count(backend: str) -> int:
+    """The threads that one operation of the active backend may use; results depend on it in the last bits."""
+    if backend == "torch":
+        import torch
+
+        return int(torch.get_num_threads())
+    return os.cpu_count() or 1
+
+
+def versions(backend: str) -> dict[str, str]:
+    """The versions that a run's figures depend on."""
+    found = {"python": platform.python_version(), "kerascnn": metadata.version("kerascnn")}
+    for package in ("keras", "numpy"):
+        found[package] = metadata.version(package)
+    for distribution in _DISTRIBUTIONS[backend]:
+        try:
+            found[backend] = metadata.version(distribution)
+            break
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """The machine that a run's figures depend on."""
+    return {
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - not a file of ours
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

@@ -1,0 +1,157 @@
+"""Checkpoints: everything that the next step depends on, in one file that holds no code.
+
+A checkpoint is a safetensors file. Its arrays are the model's and the optimizer's variables in their own order; its
+header holds where the run is (:class:`Progress`), and a SHA-256 over both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from kerascnn.errors import CheckpointError
+from kerascnn.runs.files import write_bytes
+
+FORMAT = "1"
+SUFFIX = ".safetensors"
+MAX_HEADER = 64 * 1024 * 1024
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass
+class Progress:
+    """Where a run is. Epochs and steps are counted from 0: ``step`` steps are done, epoch ``epoch`` is under way."""
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    step: int = 0
+    elapsed: float = 0.0
+    epoch_elapsed: float = 0.0
+    loss_sum: float = 0.0
+    right: int = 0
+    seen: int = 0
+    learning_rate_scale: float = 1.0
+    epochs: int = 0
+    best: float | None = None
+    best_epoch: int = 0
+    best_checkpoint: str | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory. ``identity`` says what it fits: backend, precision, shapes of everything."""
+
+    arrays: Arrays
+    progress: Progress
+    identity: dict[str, Any]
+
+
+def checkpoint_name(step: int) -> str:
+    """The file name of the checkpoint after ``step`` steps; names sort like steps."""
+    return f"step-{step:09d}{SUFFIX}"
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> int:
+    """Write a checkpoint whole or not at all.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        OSError: the disk is full or can't be written; what stood there before still stands.
+    """
+    state = json.dumps({"progress": asdict(checkpoint.progress), "identity": checkpoint.identity}, sort_keys=True)
+    arrays = {name: np.ascontiguousarray(array) for name, array in checkpoint.arrays.items()}
+    metadata = {"format": FORMAT, "state": state, "sha256": _digest(state, arrays)}
+    content = safetensors.numpy.save(arrays, metadata)
+    write_bytes(path, content)
+    return len(content)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint and check that it is whole.
+
+    Raises:
+        CheckpointError: it is missing, truncated, or not what was written.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}") from None
+    try:
+        metadata = _metadata(content)
+        arrays = safetensors.numpy.load(content)
+        state = metadata["state"]
+        expected, found = metadata["sha256"], _digest(state, arrays)
+        parsed = json.loads(state)
+        progress = Progress(**parsed["progress"])
+        identity = dict(parsed["identity"])
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: expected a whole checkpoint: {error}") from None
+    if found != expected:
+        raise CheckpointError(f"{path}: expected SHA-256 {expected}, got {found}: the file is damaged")
+    return Checkpoint(arrays, progress, identity)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """All checkpoints in a folder, newest first."""
+    return sorted(folder.glob(f"step-*{SUFFIX}"), reverse=True)
+
+
+def newest_whole(folder: Path) -> tuple[Path, Checkpoint, list[str]]:
+    """The newest checkpoint that is whole, and what was said of the newer ones that aren't.
+
+    Raises:
+        CheckpointError: none is whole.
+    """
+    damaged: list[str] = []
+    for path in list_checkpoints(folder):
+        try:
+            return path, read_checkpoint(path), damaged
+        except CheckpointError as error:
+            damaged.append(str(error))
+    detail = "; ".join(damaged) if damaged else "there is none yet"
+    raise CheckpointError(f"{folder}: expected a whole checkpoint to go on from: {detail}")
+
+
+def keep_newest(folder: Path, best: str | None, count: int = 2) -> None:
+    """Remove all checkpoints but the newest ``count`` and the best."""
+    for path in list_checkpoints(folder)[count:]:
+        if path.name != best:
+            path.unlink(missing_ok=True)
+
+
+def name_arrays(prefix: str, values: Sequence[NDArray[Any]]) -> Arrays:
+    """Arrays in their order, under names that keep it."""
+    return {f"{prefix}/{index:05d}": value for index, value in enumerate(values)}
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """The texts in a safetensors header, which is JSON after its own length."""
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or length > min(len(content) - 8, MAX_HEADER):
+        raise ValueError("the header is cut off")
+    header = json.loads(content[8 : 8 + length])
+    metadata = header["__metadata__"]
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise ValueError("it is of another format")
+    return metadata
+
+
+def _digest(state: str, arrays: Arrays) -> str:
+    digest = hashlib.sha256(state.encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

@@ -1,0 +1,317 @@
+"""The training loop: batches in, events and checkpoints out.
+
+Everything that the next step depends on is in ``Progress``, the variables, and the recipe, so a checkpoint between
+any two steps is enough to go on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import ops
+
+from kerascnn.data.batches import TrainingBatches, ValidationBatches, read_ahead
+from kerascnn.errors import RunError
+from kerascnn.recipe import Recipe
+from kerascnn.runs import events as ev
+from kerascnn.runs.directory import Run, write_metrics
+from kerascnn.runs.files import write_atomically
+from kerascnn.training.checkpoint import Checkpoint, Progress, checkpoint_name, keep_newest, write_checkpoint
+from kerascnn.training.optimizer import averaged_weights
+from kerascnn.training.schedule import LearningRate
+from kerascnn.training.signals import Signals
+from kerascnn.training.state import identity_of, take_state
+from kerascnn.training.steps import Steps
+
+# All of the first steps are recorded, later ones about one in so many seconds.
+STEPS_ALL_RECORDED = 50
+RECORD_EVERY_S = 1.0
+CHECKPOINT_EVERY_S = 300.0
+
+
+class DivergedError(RunError):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that is ready to be trained."""
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    steps: Steps
+
+
+class Engine:
+    """Trains one run to its end, or until a signal."""
+
+    def __init__(
+        self,
+        run: Run,
+        recipe: Recipe,
+        network: Network,
+        train: TrainingBatches,
+        validation: ValidationBatches,
+        progress: Progress,
+        *,
+        emit: Callable[[ev.Event], None],
+        signals: Signals,
+        checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take a network whose variables are those of ``progress``."""
+        self._run = run
+        self._recipe = recipe
+        self._network = network
+        self._batches = train
+        self._validation = validation
+        self._progress = progress
+        self._emit = emit
+        self._signals = signals
+        self._checkpoint_every_s = checkpoint_every_s
+        self._clock = clock
+        self._learning_rate = LearningRate(recipe.train, recipe.train.epochs * train.per_epoch)
+        self._rate_set = math.nan
+        self._pending: list[tuple[Any, Any, int]] = []
+        self._last_loss = math.nan
+        self._tick = clock()
+        self._last_record = self._tick
+        self._last_checkpoint = self._tick
+        self._seen_at_record = 0
+        self._compiled = keras.backend.backend() == "torch"
+
+    @property
+    def network(self) -> Network:
+        """What is being trained."""
+        return self._network
+
+    def run(self) -> str:
+        """Train until the last epoch is done.
+
+        Returns:
+            Why it ended, in words.
+
+        Raises:
+            Interruption: a signal came; a checkpoint has been written.
+            DivergedError: the loss is no longer a number; the last checkpoint is from before.
+        """
+        ended = ""
+        while self._progress.epoch < self._progress.epochs and not ended:
+            self._train_rest_of_epoch()
+            ended = self._validate()
+        return ended or f"all {self._progress.epochs} epochs are done"
+
+    def _train_rest_of_epoch(self) -> None:
+        progress = self._progress
+        make = partial(self._batches.make, progress.epoch)
+        self._emit(ev.Phase(phase="training" if self._compiled else "compiling", epoch=progress.epoch + 1))
+        self._seen_at_record = progress.seen
+        self._last_record = self._clock()
+        with closing(read_ahead(make, range(progress.step_in_epoch, self._batches.per_epoch))) as batches:
+            for pixels, labels in batches:
+                self._between_steps()
+                self._apply_learning_rate()
+                loss, right = self._network.steps.train(pixels, labels)
+                self._pending.append((loss, right, len(labels)))
+                progress.step += 1
+                progress.step_in_epoch += 1
+                if progress.step <= STEPS_ALL_RECORDED or self._clock() - self._last_record >= RECORD_EVERY_S:
+                    self._record_step()
+                if not self._compiled:
+                    self._compiled = True
+                    self._emit(ev.Phase(phase="training", epoch=progress.epoch + 1))
+        self._read_pending()
+
+    def _between_steps(self) -> None:
+        """Where a run can be left: signals, and the checkpoint of every few minutes."""
+        if self._signals.arrived:
+            self.checkpoint("interrupted")
+        self._signals.raise_if_arrived()
+        if self._clock() - self._last_checkpoint >= self._checkpoint_every_s:
+            self.checkpoint("minutes")
+
+    def _apply_learning_rate(self) -> None:
+        rate = self._learning_rate.at(self._progress.step) * self._progress.learning_rate_scale
+        if rate != self._rate_set:
+            self._network.optimizer.learning_rate = rate
+            self._rate_set = rate
+
+    def _read_pending(self) -> None:
+        """Fetch the losses that still lie on the device, all at once.
+
+        Raises:
+            DivergedError: one of them is no number.
+        """
+        if not self._pending:
+            return
+        losses = ops.convert_to_numpy(ops.stack([loss for loss, _, _ in self._pending])).tolist()
+        rights = ops.convert_to_numpy(ops.stack([right for _, right, _ in self._pending])).tolist()
+        counts = [count for _, _, count in self._pending]
+        self._pending.clear()
+        first_step = self._progress.step - len(losses) + 1
+        for offset, (loss, right, count) in enumerate(zip(losses, rights, counts, strict=True)):
+            if not math.isfinite(loss):
+                self._last_loss = loss
+                raise DivergedError(f"the loss of step {first_step + offset} is {loss}")
+            self._progress.loss_sum += loss * count
+            self._progress.right += right
+            self._progress.seen += count
+            self._last_loss = loss
+
+    def _record_step(self) -> None:
+        self._read_pending()
+        self._count_time()
+        progress = self._progress
+        now = self._clock()
+        images = progress.seen - self._seen_at_record
+        self._emit(
+            ev.StepDone(
+                step=progress.step,
+                epoch=progress.epoch + 1,
+                loss=self._last_loss,
+                mean_loss=progress.loss_sum / progress.seen,
+                accuracy=progress.right / progress.seen,
+                learning_rate=self._rate_set,
+                images_per_s=images / max(now - self._last_record, 1e-9),
+                elapsed=progress.elapsed,
+            )
+        )
+        self._last_record = now
+        self._seen_at_record = progress.seen
+
+    def _count_time(self) -> None:
+        """Add the time since the last call to the run's own."""
+        now = self._clock()
+        self._progress.elapsed += now - self._tick
+        self._progress.epoch_elapsed += now - self._tick
+        self._tick = now
+
+    def _validate(self) -> str:
+        """Validate, close the epoch, write its checkpoint.
+
+        Returns:
+            Why the run ends here, or an empty text.
+        """
+        progress = self._progress
+        self._between_steps()
+        self._emit(ev.Phase(phase="validating", epoch=progress.epoch + 1))
+        with averaged_weights(self._network.model, self._network.optimizer):
+            evaluated = self._evaluate()
+            val_loss, val_accuracy = evaluated or (math.nan, math.nan)
+            improved = math.isfinite(val_loss) and (progress.best is None or val_accuracy > progress.best)
+            if improved:
+                write_atomically(self._run.best_weights_file, self._network.model.save_weights)
+        if evaluated is None:
+            self._between_steps()
+        self._count_time()
+        self._close_epoch(val_loss, val_accuracy, improved)
+        if not math.isfinite(val_loss):
+            raise DivergedError(f"the validation loss of epoch {progress.epoch} is {val_loss}")
+        self.checkpoint("epoch")
+        return self._early_stop()
+
+    def _evaluate(self) -> tuple[float, float] | None:
+        """Mean loss and accuracy over the validation images.
+
+        None when a signal came: a resume begins the validation again.
+        """
+        loss_sum, right_sum, seen = 0.0, 0, 0
+        last_record = self._clock()
+        with closing(read_ahead(self._validation.make, range(self._validation.count))) as batches:
+            for number, (pixels, labels) in enumerate(batches, start=1):
+                if self._signals.arrived:
+                    return None
+                loss, right = self._network.steps.evaluate(pixels, labels)
+                loss_sum += float(ops.convert_to_numpy(loss)) * len(labels)
+                right_sum += int(ops.convert_to_numpy(right))
+                seen += len(labels)
+                if self._clock() - last_record >= RECORD_EVERY_S:
+                    last_record = self._clock()
+                    self._emit(
+                        ev.ValidationProgress(
+                            epoch=self._progress.epoch + 1, done=number, batches=self._validation.count
+                        )
+                    )
+        return loss_sum / max(seen, 1), right_sum / max(seen, 1)
+
+    def _close_epoch(self, val_loss: float, val_accuracy: float, improved: bool) -> None:
+        progress = self._progress
+        event = ev.EpochDone(
+            epoch=progress.epoch + 1,
+            step=progress.step,
+            loss=progress.loss_sum / progress.seen,
+            accuracy=progress.right / progress.seen,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            learning_rate=self._rate_set,
+            seconds=progress.epoch_elapsed,
+            images_per_s=progress.seen / max(progress.epoch_elapsed, 1e-9),
+            best=improved,
+        )
+        if improved:
+            progress.best, progress.best_epoch = val_accuracy, event.epoch
+            progress.best_checkpoint = checkpoint_name(progress.step)
+        progress.history.append(event.model_dump(mode="json"))
+        progress.epoch += 1
+        progress.step_in_epoch = 0
+        progress.loss_sum, progress.right, progress.seen, progress.epoch_elapsed = 0.0, 0, 0, 0.0
+        self._emit(event)
+        write_metrics(self._run.metrics_file, [ev.EpochDone(**epoch) for epoch in progress.history])
+
+    def _early_stop(self) -> str:
+        stopping = self._recipe.train.early_stopping
+        if stopping is None:
+            return ""
+        values = [float(epoch[stopping.monitor]) for epoch in self._progress.history]
+        better = max if stopping.monitor.endswith("accuracy") else min
+        since = len(values) - 1 - values.index(better(values))
+        if since < stopping.patience:
+            return ""
+        return f"{stopping.monitor} hasn't improved for {since} epochs"
+
+    def checkpoint(self, reason: str) -> Path:
+        """Write a checkpoint of the run as it stands between two steps."""
+        self._read_pending()
+        self._count_time()
+        began = self._clock()
+        network = self._network
+        path = self._run.checkpoints / checkpoint_name(self._progress.step)
+        # A copy: what is written must not move on with the run.
+        progress = replace(self._progress, history=list(self._progress.history))
+        state = take_state(network.model, network.optimizer)
+        identity = identity_of(self._recipe, network.model, network.optimizer)
+        size = write_checkpoint(path, Checkpoint(state, progress, identity))
+        keep_newest(self._run.checkpoints, self._progress.best_checkpoint)
+        self._last_checkpoint = self._clock()
+        self._emit(
+            ev.CheckpointWritten(
+                step=self._progress.step,
+                file=str(path.relative_to(self._run.path)),
+                reason=reason,  # type: ignore[arg-type]
+                bytes=size,
+                seconds=self._last_checkpoint - began,
+            )
+        )
+        return path
+
+    def figures(self) -> dict[str, Any]:
+        """The figures of the run so far, for ``result.json``."""
+        progress = asdict(self._progress)
+        last = progress["history"][-1] if progress["history"] else {}
+        keys = ("loss", "accuracy", "val_loss", "val_accuracy")
+        return {
+            "epochs": progress["epoch"],
+            "steps": progress["step"],
+            "seconds": progress["elapsed"],
+            "best_val_accuracy": progress["best"],
+            "best_epoch": progress["best_epoch"],
+            **{key: last.get(key) for key in keys},
+        }

@@ -1,0 +1,141 @@
+"""A trained run's network, put to use: its architecture from the recipe, its weights from the run, never its code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from kerascnn.data.batches import ValidationBatches
+from kerascnn.data.dataset import load_dataset
+from kerascnn.data.formats import Pixels
+from kerascnn.data.images import LARGEST_PADDING, Shape, adapt, open_image, resize_and_crop
+from kerascnn.errors import RunError
+from kerascnn.runs.directory import Run
+from kerascnn.training import backend as backends
+
+if TYPE_CHECKING:
+    import keras
+
+Which = Literal["best", "final"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean cross-entropy in nats and share of right answers."""
+
+    loss: float
+    accuracy: float
+    images: int
+    weights: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of an image, best first, with their softmax."""
+
+    file: str
+    classes: list[tuple[str, float]]
+
+
+def load_network(run: Run, *, which: Which = "best", backend: str | None = None, device: str = "auto") -> keras.Model:
+    """Rebuild a run's network and load its weights.
+
+    Args:
+        run: a run with at least one epoch (``best``) or a finished one (``final``).
+        which: the epoch with the best validation accuracy, or the last.
+        backend: by default the run's own; weights fit every backend.
+        device: as for training.
+
+    Raises:
+        RunError: the weights aren't there or don't fit.
+    """
+    recipe = run.recipe()
+    environment = run.environment()
+    weights = run.best_weights_file if which == "best" else run.model_file
+    if not weights.is_file():
+        need = "one whole epoch" if which == "best" else "a finished run"
+        raise RunError(f"{run.path}: expected {weights.name}, which {need} leaves behind")
+    choice = backends.choose_backend(backend or environment.get("backend"))
+    backends.activate(choice.name, device)
+    from kerascnn.zoo import build_model
+
+    statistics = environment.get("pixel_statistics") or {}
+    model = build_model(recipe, mean=statistics.get("mean"), deviation=statistics.get("deviation"))
+    try:
+        model.load_weights(weights)
+    except (ValueError, OSError, KeyError) as error:
+        raise RunError(f"{weights}: expected the weights of {recipe.name}: {str(error).splitlines()[0]}") from None
+    return model
+
+
+def evaluate(
+    run: Run,
+    model: keras.Model,
+    *,
+    which: Which = "best",
+    data_dir: Path | None = None,
+    limit: int | None = None,
+    download: bool = True,
+) -> Evaluation:
+    """Loss and accuracy on the run's validation images, or on all of them with ``limit=0``.
+
+    Raises:
+        DatasetError: the dataset isn't here.
+    """
+    recipe = run.recipe()
+    wanted = recipe.train.limit_val if limit is None else (limit or None)
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"limit_val": wanted})})
+    images = load_dataset(recipe, data_dir=data_dir, download=download).validation
+    batches = ValidationBatches(images, recipe.train.batch_size)
+    loss_sum, right = 0.0, 0
+    for number in range(batches.count):
+        pixels, labels = batches.make(number)
+        log_softmax = _log_softmax(model, pixels)
+        loss_sum -= float(log_softmax[np.arange(len(labels)), labels].sum())
+        right += int((log_softmax.argmax(axis=1) == labels).sum())
+    return Evaluation(loss_sum / len(images), right / len(images), len(images), which)
+
+
+def predict(run: Run, model: keras.Model, files: Sequence[Path], *, top: int = 5) -> list[Prediction]:
+    """The likeliest classes of images in files of any size.
+
+    An image near the network's size is padded or cropped as in training, any other resized and cut to the middle.
+
+    Raises:
+        DatasetError: a file doesn't decode.
+    """
+    recipe = run.recipe()
+    names = run.environment().get("dataset", {}).get("class_names") or [str(n) for n in range(recipe.classes)]
+    predictions = []
+    for file in files:
+        pixels = as_input(file, recipe.input_shape)
+        softmax = np.exp(_log_softmax(model, pixels[None])[0])
+        order = np.argsort(-softmax, kind="stable")[:top]
+        predictions.append(Prediction(str(file), [(names[i], float(softmax[i])) for i in order.tolist()]))
+    return predictions
+
+
+def as_input(file: Path, shape: Shape) -> Pixels:
+    """One image file as the network takes it, uint8 of ``shape``."""
+    image = open_image(file)
+    height, width, _ = shape
+    if max(abs(image.height - height), abs(image.width - width)) > LARGEST_PADDING:
+        image = resize_and_crop(image, (height, width))
+    pixels = np.asarray(image, np.uint8)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    return adapt(pixels[None], shape)[0]
+
+
+def _log_softmax(model: keras.Model, pixels: Pixels) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    from keras import ops
+
+    logits = ops.convert_to_numpy(model(pixels, training=False)).astype(np.float64)
+    logits -= logits.max(axis=1, keepdims=True)
+    result: np.ndarray[tuple[int, int], np.dtype[np.float64]] = logits - np.log(
+        np.exp(logits).sum(axis=1, keepdims=True)
+    )
+    return result

@@ -1,0 +1,364 @@
+"""One run from its command to its last event: backend, data, network, engine, result.
+
+Importing this module imports no Keras; :func:`train` does, once the backend is chosen.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from kerascnn.data.dataset import Dataset, load_dataset, require
+from kerascnn.data.statistics import PixelStatistics, pixel_statistics
+from kerascnn.errors import CheckpointError, KerascnnError, RunError
+from kerascnn.recipe import Recipe
+from kerascnn.runs import events as ev
+from kerascnn.runs.directory import RUNS_FOLDER, Run, Writer, create_run, new_run_path
+from kerascnn.runs.files import write_atomically, write_json
+from kerascnn.training import backend as backends
+from kerascnn.training.signals import Interruption, Signals
+
+if TYPE_CHECKING:
+    from kerascnn.training.checkpoint import Progress
+    from kerascnn.training.engine import Engine, Network
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is carried out: what may change between a run and its resume."""
+
+    backend: str | None = None
+    device: str = "auto"
+    data_dir: Path | None = None
+    download: bool = True
+    skip_bad_images: bool = False
+    checkpoint_every_s: float = 300.0
+    command: Sequence[str] = field(default_factory=lambda: list(sys.argv))
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    ``figures`` holds epochs, steps, seconds, loss, accuracy, val_loss, val_accuracy, best_val_accuracy and best_epoch;
+    losses in nats, accuracies from 0 to 1.
+    """
+
+    run_dir: Path
+    state: str
+    message: str
+    exit_code: int
+    figures: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain values, as ``result.json`` holds it."""
+        return {**asdict(self), "run_dir": str(self.run_dir)}
+
+
+def train(
+    recipe: Recipe,
+    *,
+    run_dir: Path | None = None,
+    runs_folder: Path = RUNS_FOLDER,
+    options: Options | None = None,
+    listeners: Sequence[ev.Listener] = (),
+) -> Result:
+    """Train a recipe's network in this process, in a new run directory.
+
+    Args:
+        recipe: from :func:`kerascnn.load_recipe`.
+        run_dir: the run's directory; by default a new one under ``runs_folder``.
+        runs_folder: where runs are kept.
+        options: backend, device, where data lies.
+        listeners: called with each event as it is written.
+
+    Returns:
+        How it ended: finished, interrupted or diverged. A run that is interrupted can be resumed.
+
+    Raises:
+        UsageError, DatasetError, BackendError: before anything is written.
+        KerascnnError: what else ended the run; its last event says the same.
+    """
+    options = options or Options()
+    choice = check(recipe, options)
+    run = create_run(run_dir or new_run_path(recipe.name, runs_folder), recipe, options.command)
+    return _carry_out(run, recipe, choice, options, listeners, resume=False)
+
+
+def resume(run: Run, *, options: Options | None = None, listeners: Sequence[ev.Listener] = ()) -> Result:
+    """Go on with a run from its newest whole checkpoint, or from its start if it has none.
+
+    Raises:
+        CheckpointError: its checkpoints don't fit this backend.
+        KerascnnError: as :func:`train`.
+    """
+    options = options or Options()
+    recipe = run.recipe()
+    asked = options.backend or run.environment().get("backend")
+    options = Options(**{**options.__dict__, "backend": asked})
+    choice = check(recipe, options)
+    return _carry_out(run, recipe, choice, options, listeners, resume=True)
+
+
+def check(recipe: Recipe, options: Options) -> backends.BackendChoice:
+    """What can be wrong before anything is written."""
+    choice = backends.choose_backend(options.backend)
+    require(recipe.dataset, options.data_dir, download=options.download)
+    return choice
+
+
+def _carry_out(
+    run: Run,
+    recipe: Recipe,
+    choice: backends.BackendChoice,
+    options: Options,
+    listeners: Sequence[ev.Listener],
+    *,
+    resume: bool,
+) -> Result:
+    writer = Writer(run, tuple(listeners))
+    try:
+        with Signals() as signals:
+            session = _Session(run, recipe, choice, options, writer.events.write, signals)
+            return session.carry_out(resume=resume)
+    finally:
+        writer.close()
+
+
+class _Session:
+    """The phases of one process's work on a run."""
+
+    def __init__(
+        self,
+        run: Run,
+        recipe: Recipe,
+        choice: backends.BackendChoice,
+        options: Options,
+        emit: Callable[[ev.Event], None],
+        signals: Signals,
+    ) -> None:
+        self._run = run
+        self._recipe = recipe
+        self._choice = choice
+        self._options = options
+        self._emit = emit
+        self._signals = signals
+        self._engine: Engine | None = None
+
+    def carry_out(self, *, resume: bool) -> Result:
+        """All phases, and whatever ends them as the run's last event."""
+        self._emit(
+            ev.RunStarted(
+                model=self._recipe.name,
+                dataset=self._recipe.dataset,
+                backend=self._choice.name,
+                epochs=self._recipe.train.epochs,
+                batch_size=self._recipe.train.batch_size,
+                pid=os.getpid(),
+            )
+        )
+        try:
+            engine = self._prepare(resume=resume)
+            message = engine.run()
+            self._save_model(engine)
+            return self._end("finished", message, 0)
+        except Interruption as interruption:
+            return self._end("interrupted", f"{interruption}; resume with --resume {self._run.path}", interruption.exit_code)
+        except KerascnnError as error:
+            state = "diverged" if type(error).__name__ == "DivergedError" else "failed"
+            return self._end(state, str(error), error.exit_code, error)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            return self._end("failed", f"{where}{error.strerror or error}", 1, RunError(f"{where}{error.strerror or error}"))
+        except MemoryError:
+            return self._end("failed", "out of memory", 1, RunError("out of memory: try a smaller train.batch_size"))
+
+    def _prepare(self, *, resume: bool) -> Engine:
+        self._emit(ev.Phase(phase="importing"))
+        backends.activate(self._choice.name, self._options.device)
+        self._emit(ev.Phase(phase="loading data"))
+        dataset = self._load_data()
+        statistics = self._statistics(dataset)
+        self._emit(ev.Phase(phase="building"))
+        network = self._build(statistics)
+        progress = self._resume_point(network) if resume else self._fresh()
+        self._write_environment(dataset, statistics)
+        self._engine = self._make_engine(network, dataset, progress)
+        self._signals.wait_for_step()
+        return self._engine
+
+    def _load_data(self) -> Dataset:
+        dataset = load_dataset(
+            self._recipe,
+            data_dir=self._options.data_dir,
+            download=self._options.download,
+            skip_bad_images=self._options.skip_bad_images,
+            report=lambda text: self._emit(ev.Warned(message=text)),
+        )
+        for note in dataset.notes:
+            self._emit(ev.Warned(message=note))
+        batch = self._recipe.train.batch_size
+        self._emit(
+            ev.DataLoaded(
+                train_images=len(dataset.train),
+                val_images=len(dataset.validation),
+                steps_per_epoch=-(-len(dataset.train) // batch),
+                classes=len(dataset.class_names),
+                where=dataset.where,
+            )
+        )
+        return dataset
+
+    def _statistics(self, dataset: Dataset) -> PixelStatistics | None:
+        if self._recipe.train.scaling != "standardize":
+            return None
+        known = self._run.environment().get("pixel_statistics")
+        if known:
+            return PixelStatistics(**known)
+        found = pixel_statistics(dataset.whole_train, dataset.fingerprint)
+        return found.for_channels(self._recipe.input_shape[2])
+
+    def _build(self, statistics: PixelStatistics | None) -> Network:
+        import keras
+
+        from kerascnn.training.engine import Network
+        from kerascnn.training.initial_weights import assign_initial_weights
+        from kerascnn.training.optimizer import make_optimizer
+        from kerascnn.training.steps import make_steps
+        from kerascnn.zoo import build_model
+
+        keras.utils.set_random_seed(self._recipe.train.seed % 2**32)
+        model = build_model(
+            self._recipe,
+            mean=statistics.mean if statistics else None,
+            deviation=statistics.deviation if statistics else None,
+        )
+        for path in assign_initial_weights(model, self._recipe.train.seed):
+            self._emit(ev.Warned(message=f"{path}: its initial values are {self._choice.name}'s own draw"))
+        optimizer = make_optimizer(self._recipe.train, model.trainable_variables)
+        return Network(model, optimizer, make_steps(model, optimizer, self._recipe.train))
+
+    def _fresh(self) -> Progress:
+        from kerascnn.training.checkpoint import Progress
+
+        return Progress(epochs=self._recipe.train.epochs)
+
+    def _resume_point(self, network: Network) -> Progress:
+        """Put the newest whole checkpoint back; a run that was killed before its first begins again."""
+        from kerascnn.training.checkpoint import list_checkpoints, newest_whole
+        from kerascnn.training.state import identity_of, put_state
+
+        if not list_checkpoints(self._run.checkpoints):
+            if any(ev.of_kind(self._run.events(), ev.StepDone)):
+                self._emit(ev.Resumed(step=0, epoch=0, elapsed=0.0, file=""))
+            return self._fresh()
+        path, checkpoint, damaged = newest_whole(self._run.checkpoints)
+        for message in damaged:
+            self._emit(ev.Warned(message=f"{message}; going on from {path.name}"))
+        expected = identity_of(self._recipe, network.model, network.optimizer)
+        for key, value in expected.items():
+            if checkpoint.identity.get(key) != value:
+                found = "other variables" if key == "variables" else repr(checkpoint.identity.get(key))
+                wanted = "those of this network" if key == "variables" else repr(value)
+                raise CheckpointError(f"{path}: expected {key} to be {wanted}, the checkpoint has {found}")
+        put_state(network.model, network.optimizer, checkpoint.arrays)
+        progress = checkpoint.progress
+        self._emit(
+            ev.Resumed(
+                step=progress.step,
+                epoch=progress.epoch,
+                elapsed=progress.elapsed,
+                file=str(path.relative_to(self._run.path)),
+            )
+        )
+        return progress
+
+    def _make_engine(self, network: Network, dataset: Dataset, progress: Progress) -> Engine:
+        from kerascnn.data.batches import TrainingBatches, ValidationBatches
+        from kerascnn.training.engine import Engine
+
+        train = self._recipe.train
+        return Engine(
+            self._run,
+            self._recipe,
+            network,
+            TrainingBatches(dataset.train, train.batch_size, train.seed, train.augment),
+            ValidationBatches(dataset.validation, train.batch_size),
+            progress,
+            emit=self._emit,
+            signals=self._signals,
+            checkpoint_every_s=self._options.checkpoint_every_s,
+        )
+
+    def _write_environment(self, dataset: Dataset, statistics: PixelStatistics | None) -> None:
+        """What the run's figures depend on. A resume under others says so."""
+        backend = self._choice.name
+        now = {
+            "backend": backend,
+            "backend_reason": self._choice.reason,
+            "device": backends.device_name(backend),
+            "threads": backends.thread_count(backend),
+            "versions": backends.versions(backend),
+            "machine": backends.machine(),
+            "dataset": {
+                "name": dataset.name,
+                "where": dataset.where,
+                "fingerprint": dataset.fingerprint,
+                "class_names": list(dataset.class_names),
+            },
+            "pixel_statistics": asdict(statistics) if statistics else None,
+            "seed": self._recipe.train.seed,
+            "command": list(self._options.command),
+        }
+        before = self._run.environment()
+        for key in ("versions", "machine", "threads", "device", "dataset"):
+            then = before.get(key)
+            if then and _comparable(key, then) != _comparable(key, now[key]):
+                self._emit(ev.Warned(message=f"{key} changed since the run began: it goes on, but not equal to the bit"))
+        write_json(self._run.environment_file, {**now, "command": before.get("command", now["command"])})
+
+    def _save_model(self, engine: Engine) -> None:
+        from kerascnn.training.optimizer import averaged_weights
+
+        network = engine.network
+        with averaged_weights(network.model, network.optimizer):
+            write_atomically(self._run.model_file, network.model.save)
+
+    def _end(self, state: str, message: str, exit_code: int, error: KerascnnError | None = None) -> Result:
+        figures = self._engine.figures() if self._engine else {}
+        figures["peak_memory_bytes"] = peak_memory_bytes()
+        result = Result(self._run.path, state, message, exit_code, figures)
+        self._emit(
+            ev.RunEnded(
+                state=state,  # type: ignore[arg-type]
+                message=message,
+                step=figures.get("steps", 0),
+                elapsed=figures.get("seconds", 0.0),
+                exit_code=exit_code,
+            )
+        )
+        write_json(self._run.result_file, result.to_dict())
+        if error is not None and state == "failed":
+            raise error
+        return result
+
+
+def _comparable(key: str, value: Any) -> Any:
+    return value.get("fingerprint") if key == "dataset" else value
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has had at once."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+

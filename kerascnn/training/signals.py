@@ -1,0 +1,61 @@
+"""Ctrl-C and preemption: noted while the engine runs, acted on between two steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 75, "SIGUSR1": 75}
+
+
+class Interruption(BaseException):
+    """A signal asked the run to end. ``exit_code`` tells the asker that it can be resumed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} came")
+        self.exit_code = EXIT_CODES[name]
+
+
+class Signals:
+    """Inside ``with``, SIGINT, SIGTERM and SIGUSR1 are noted in ``arrived``.
+
+    Before :meth:`wait_for_step` a signal ends what is under way at once: there is nothing to save yet. Off the main
+    thread, where Python can't handle signals, nothing is installed.
+    """
+
+    def __init__(self) -> None:
+        self.arrived: str | None = None
+        self._at_once = True
+        self._old: dict[int, object] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            for name in EXIT_CODES:
+                number = getattr(signal, name, None)
+                if number is not None:
+                    self._old[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for number, old in self._old.items():
+            signal.signal(number, old)  # type: ignore[arg-type]
+
+    def wait_for_step(self) -> None:
+        """From now on a signal waits for the engine to ask."""
+        self._at_once = False
+
+    def raise_if_arrived(self) -> None:
+        """Called between two steps.
+
+        Raises:
+            Interruption: a signal has come.
+        """
+        if self.arrived:
+            raise Interruption(self.arrived)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.arrived is None:
+            self.arrived = signal.Signals(number).name
+            if self._at_once:
+                raise Interruption(self.arrived)

@@ -1,0 +1,65 @@
+"""The state of a network in training as an ordered list of arrays, taken and put back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerascnn.errors import CheckpointError
+from kerascnn.recipe import Recipe
+from kerascnn.training.checkpoint import Arrays, name_arrays
+
+
+def take_state(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Arrays:
+    """Copies of all variables, the state of dropout's random generators among them, and torch's own generator."""
+    arrays = name_arrays("model", [_to_numpy(variable) for variable in model.variables])
+    arrays |= name_arrays("optimizer", [_to_numpy(variable) for variable in optimizer.variables])
+    if keras.backend.backend() == "torch":
+        import torch
+
+        arrays["torch/cpu"] = torch.get_rng_state().numpy()
+        if torch.cuda.is_available():
+            arrays["torch/cuda"] = torch.cuda.get_rng_state().cpu().numpy()
+    return arrays
+
+
+def put_state(model: keras.Model, optimizer: keras.optimizers.Optimizer, arrays: Arrays) -> None:
+    """Put back what :func:`take_state` took. Whether it fits is checked first, so nothing is half put back.
+
+    Raises:
+        CheckpointError: an array is missing, or has another shape or type than its variable.
+    """
+    variables = name_arrays("model", model.variables) | name_arrays("optimizer", optimizer.variables)
+    for name, variable in variables.items():
+        if name not in arrays:
+            raise CheckpointError(f"expected {name} for {variable.path}, and the checkpoint doesn't hold it")
+        if arrays[name].shape != tuple(variable.shape):
+            raise CheckpointError(
+                f"{variable.path}: expected the shape {tuple(variable.shape)}, the checkpoint has {arrays[name].shape}"
+            )
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+    if keras.backend.backend() == "torch" and "torch/cpu" in arrays:
+        import torch
+
+        torch.set_rng_state(torch.from_numpy(arrays["torch/cpu"].copy()))
+        if torch.cuda.is_available() and "torch/cuda" in arrays:
+            torch.cuda.set_rng_state(torch.from_numpy(arrays["torch/cuda"].copy()))
+
+
+def identity_of(recipe: Recipe, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    """What a checkpoint must have been written for to fit: backend, network, batch size, and every variable."""
+    return {
+        "model": recipe.name,
+        "backend": keras.backend.backend(),
+        "batch_size": recipe.train.batch_size,
+        "precision": recipe.train.precision,
+        "variables": [[variable.path, list(variable.shape)] for variable in (*model.variables, *optimizer.variables)],
+    }
+
+
+def _to_numpy(variable: keras.Variable) -> Any:
+    return np.array(ops.convert_to_numpy(variable.value), copy=True)

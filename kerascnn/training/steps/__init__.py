@@ -1,0 +1,74 @@
+"""One optimizer step and one validation batch, written for each backend in its own terms.
+
+Keras's ``fit`` can't begin at a batch in the middle of an epoch, be left between two batches, or keep a moving average
+without overwriting the weights at its end; these steps leave the loop to the engine. Network, loss and optimizer are
+Keras's on all backends.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import keras
+from keras import ops
+
+from kerascnn.data.formats import Labels, Pixels
+from kerascnn.recipe import Train
+
+
+class Steps(Protocol):
+    """What the engine needs of a backend. Losses and counts stay on the device until somebody reads them."""
+
+    def train(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
+        """One optimizer step.
+
+        Args:
+            pixels: uint8 ``(batch, height, width, channels)``.
+            labels: int64 ``(batch,)``.
+
+        Returns:
+            The batch's mean loss and its number of right answers, as scalars of the backend.
+        """
+
+    def evaluate(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
+        """The mean cross-entropy and the number of right answers of one batch in inference mode."""
+
+
+def make_steps(model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Train) -> Steps:
+    """The steps of the active backend."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        from kerascnn.training.steps.torch import TorchSteps
+
+        return TorchSteps(model, optimizer, train)
+    if backend == "tensorflow":
+        from kerascnn.training.steps.tensorflow import TensorflowSteps
+
+        return TensorflowSteps(model, optimizer, train)
+    from kerascnn.training.steps.jax import JaxSteps
+
+    return JaxSteps(model, optimizer, train)
+
+
+def cross_entropy(labels: Any, logits: Any, label_smoothing: float) -> Any:
+    """Mean softmax cross-entropy of a batch, in nats.
+
+    With smoothing s the target is 1 - s + s/C for the label and s/C for every other class.
+    """
+    logits = ops.cast(logits, "float32")
+    if not label_smoothing:
+        return ops.mean(ops.sparse_categorical_crossentropy(labels, logits, from_logits=True))
+    classes = logits.shape[-1]
+    target = ops.one_hot(labels, classes) * (1 - label_smoothing) + label_smoothing / classes
+    return ops.mean(ops.categorical_crossentropy(target, logits, from_logits=True))
+
+
+def count_right(labels: Any, logits: Any) -> Any:
+    """How many images have their own class as the largest logit."""
+    right = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), ops.cast(labels, "int32"))
+    return ops.sum(ops.cast(right, "int32"))
+
+
+def decayed(variables: list[keras.Variable]) -> list[bool]:
+    """Which of the variables weight decay applies to: the kernels, not biases and BatchNorm."""
+    return [variable.name == "kernel" for variable in variables]

@@ -1,0 +1,54 @@
+"""Steps on TensorFlow, each traced once to a graph for batches of any size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kerascnn.data.formats import Labels, Pixels
+from kerascnn.recipe import Train
+from kerascnn.training.steps import count_right, cross_entropy, decayed
+
+
+class TensorflowSteps:
+    """See :class:`kerascnn.training.steps.Steps`."""
+
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Train) -> None:
+        self._model = model
+        self._optimizer = optimizer
+        self._recipe = train
+        self._variables = model.trainable_variables
+        self._decayed = decayed(self._variables)
+        signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8), tf.TensorSpec((None,), tf.int64)]
+        self._train = tf.function(self._train_eagerly, input_signature=signature)
+        self._evaluate = tf.function(self._evaluate_eagerly, input_signature=signature)
+
+    def train(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
+        loss, right = self._train(tf.constant(pixels), tf.constant(labels))
+        return loss, right
+
+    def evaluate(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
+        loss, right = self._evaluate(tf.constant(pixels), tf.constant(labels))
+        return loss, right
+
+    def _train_eagerly(self, x: Any, y: Any) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            logits = self._model(x, training=True)
+            loss = cross_entropy(y, logits, self._recipe.label_smoothing)
+            scaled = self._optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, [variable.value for variable in self._variables])
+        if self._recipe.weight_decay:
+            # The gradients are those of the scaled loss.
+            decay = self._optimizer.scale_loss(tf.constant(self._recipe.weight_decay))
+            gradients = [
+                gradient + decay * variable if wanted and gradient is not None else gradient
+                for gradient, variable, wanted in zip(gradients, self._variables, self._decayed, strict=True)
+            ]
+        self._optimizer.apply(gradients, self._variables)
+        return loss, count_right(y, logits)
+
+    def _evaluate_eagerly(self, x: Any, y: Any) -> tuple[Any, Any]:
+        logits = self._model(x, training=False)
+        return cross_entropy(y, logits, 0.0), count_right(y, logits)

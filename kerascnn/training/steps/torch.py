@@ -1,0 +1,60 @@
+"""Steps on torch, eager."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import torch
+from keras.src.backend.torch.core import get_device
+
+from kerascnn.data.formats import Labels, Pixels
+from kerascnn.recipe import Train
+from kerascnn.training.steps import count_right, cross_entropy, decayed
+
+
+class TorchSteps:
+    """See :class:`kerascnn.training.steps.Steps`."""
+
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Train) -> None:
+        self._model = model
+        self._optimizer = optimizer
+        self._train = train
+        self._variables = model.trainable_variables
+        self._decayed = decayed(self._variables)
+        self._device = get_device()
+
+    def train(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
+        x, y = self._to_device(pixels, labels)
+        logits = self._model(x, training=True)
+        loss = cross_entropy(y, logits, self._train.label_smoothing)
+        scaled = self._optimizer.scale_loss(loss)
+        self._model.zero_grad()
+        scaled.backward()
+        gradients = [variable.value.grad for variable in self._variables]
+        with torch.no_grad():
+            self._add_weight_decay(gradients)
+            self._optimizer.apply(gradients, self._variables)
+            return loss.detach(), count_right(y, logits)
+
+    def evaluate(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
+        x, y = self._to_device(pixels, labels)
+        with torch.no_grad():
+            logits = self._model(x, training=False)
+            return cross_entropy(y, logits, 0.0), count_right(y, logits)
+
+    def _add_weight_decay(self, gradients: list[Any]) -> None:
+        if not self._train.weight_decay:
+            return
+        # The gradients are those of the scaled loss.
+        decay = float(self._optimizer.scale_loss(self._train.weight_decay))
+        pairs = [
+            (gradient, variable.value)
+            for gradient, variable, wanted in zip(gradients, self._variables, self._decayed, strict=True)
+            if wanted and gradient is not None
+        ]
+        if pairs:
+            torch._foreach_add_([gradient for gradient, _ in pairs], [kernel for _, kernel in pairs], alpha=decay)
+
+    def _to_device(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
+        return torch.from_numpy(pixels).to(self._device), torch.from_numpy(labels).to(self._device)
