@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import random
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -96,12 +99,49 @@ def activate(backend: str, device: str = "auto") -> None:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
             os.environ["JAX_PLATFORMS"] = "cpu"
             os.environ["KERAS_TORCH_DEVICE"] = "cpu"
-        import keras
+        with unheard():
+            import keras
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
     _make_repeatable(backend)
     if device == "gpu" and device_name(backend) == "cpu":
         raise BackendError(f"expected a GPU (--device gpu), and {backend} sees none")
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Drop what is written to the error channel from outside Python while TensorFlow may be imported.
+
+    Its C++ greets there before any setting can stop it. What fails raises all the same.
+    """
+    if "tensorflow" in sys.modules:
+        yield
+        return
+    sys.stderr.flush()
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
+def seed_backend(backend: str, seed: int) -> None:
+    """Seed what isn't keyed by the recipe: draws without a seed in a builder of the user's own.
+
+    Keras's own ``set_random_seed`` would import TensorFlow wherever it is installed.
+    """
+    random.seed(seed)
+    if backend == "torch":
+        import torch
+
+        torch.manual_seed(seed)
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.random.set_seed(seed)
 
 
 def _make_repeatable(backend: str) -> None:

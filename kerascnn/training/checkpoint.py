@@ -71,7 +71,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> int:
         OSError: the disk is full or can't be written; what stood there before still stands.
     """
     state = json.dumps({"progress": asdict(checkpoint.progress), "identity": checkpoint.identity}, sort_keys=True)
-    arrays = {name: np.ascontiguousarray(array) for name, array in checkpoint.arrays.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in checkpoint.arrays.items()}
     metadata = {"format": FORMAT, "state": state, "sha256": _digest(state, arrays)}
     content = safetensors.numpy.save(arrays, metadata)
     write_bytes(path, content)
@@ -151,7 +151,7 @@ def _metadata(content: bytes) -> dict[str, str]:
 def _digest(state: str, arrays: Arrays) -> str:
     digest = hashlib.sha256(state.encode())
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = np.asarray(arrays[name], order="C")
         digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

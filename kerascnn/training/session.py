@@ -225,15 +225,13 @@ class _Session:
         return found.for_channels(self._recipe.input_shape[2])
 
     def _build(self, statistics: PixelStatistics | None) -> Network:
-        import keras
-
         from kerascnn.training.engine import Network
         from kerascnn.training.initial_weights import assign_initial_weights
         from kerascnn.training.optimizer import make_optimizer
         from kerascnn.training.steps import make_steps
         from kerascnn.zoo import build_model
 
-        keras.utils.set_random_seed(self._recipe.train.seed % 2**32)
+        backends.seed_backend(self._choice.name, self._recipe.train.seed % 2**32)
         model = build_model(
             self._recipe,
             mean=statistics.mean if statistics else None,
@@ -327,7 +325,8 @@ class _Session:
         from kerascnn.training.optimizer import averaged_weights
 
         network = engine.network
-        with averaged_weights(network.model, network.optimizer):
+        # Keras imports TensorFlow, if it is installed, to write a model on any backend.
+        with backends.unheard(), averaged_weights(network.model, network.optimizer):
             write_atomically(self._run.model_file, network.model.save)
 
     def _end(self, state: str, message: str, exit_code: int, error: KerascnnError | None = None) -> Result:
