@@ -268,12 +268,14 @@ class Densenet(Recipe):
     def _depth_fits(self) -> Densenet:
         step = 6 if self.bottleneck else 3
         if (self.depth - 4) % step:
-            raise ValueError(f"depth is {step} n + 4 with bottleneck = {str(self.bottleneck).lower()}, not {self.depth}")
+            raise ValueError(
+                f"depth is {step} n + 4 with bottleneck = {str(self.bottleneck).lower()}, not {self.depth}"
+            )
         return self
 
 
 class Custom(Recipe):
-    """A builder of the user's own, named ``module:function`` or by an entry point in the group ``kerascnn.builders``."""
+    """A builder of the user's own: ``module:function``, or an entry point in the group ``kerascnn.builders``."""
 
     arguments: dict[str, Any] = {}
 

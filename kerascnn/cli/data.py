@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -65,7 +65,7 @@ def fetch(
     typer.echo(folder)
 
 
-def _row(dataset: KnownDataset, data_dir: Path | None) -> dict[str, object]:
+def _row(dataset: KnownDataset, data_dir: Path | None) -> dict[str, Any]:
     found = locate.find(dataset, data_dir) or locate.find_archive(dataset, data_dir)
     return {
         "name": dataset.name,
@@ -81,7 +81,7 @@ def _row(dataset: KnownDataset, data_dir: Path | None) -> dict[str, object]:
     }
 
 
-def _where(row: dict[str, object]) -> str:
+def _where(row: dict[str, Any]) -> str:
     if row["path"]:
         return f"{row['path']} ({row['source']})"
-    return f"not here; {row['download_bytes'] / 1e6:.0f} MB to download"  # type: ignore[operator]
+    return f"not here; {row['download_bytes'] / 1e6:.0f} MB to download"

@@ -75,7 +75,10 @@ def _print_card(recipe: Recipe) -> None:
         ("dataset", recipe.dataset),
         ("weights", _weights(recipe)),
         ("multiply-adds", f"{facts.multiply_adds:,}" if facts.multiply_adds else "–"),
-        ("network", f"{recipe.activation}, {recipe.initializer}, BatchNorm {recipe.batch_norm}, scaling {train.scaling}"),
+        (
+            "network",
+            f"{recipe.activation}, {recipe.initializer}, BatchNorm {recipe.batch_norm}, scaling {train.scaling}",
+        ),
         ("optimizer", _table(train.optimizer.model_dump())),
         ("schedule", _table(train.schedule.model_dump())),
         ("training", f"{train.epochs} epochs of batches of {train.batch_size}, weight decay {train.weight_decay:g}"),

@@ -23,7 +23,9 @@ class Display(Protocol):
     """Shows events."""
 
     def __enter__(self) -> Display: ...
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None: ...
     def show(self, event: ev.Event) -> None:
         """Show one event."""
 
@@ -66,7 +68,7 @@ class Pace:
 
 
 class BarDisplay:
-    """One live line: phase, epoch, step, loss, accuracy, images/s, learning rate, time left. One line an epoch stays."""
+    """One live line with phase, step, loss, accuracy, images/s, learning rate and time left; a line an epoch stays."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

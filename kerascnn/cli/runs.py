@@ -151,7 +151,9 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _described(run: directory.Run) -> dict[str, Any]:
-    epochs = [epoch.model_dump(mode="json", exclude={"kind", "time"}) for epoch in ev.of_kind(run.events(), ev.EpochDone)]
+    epochs = [
+        epoch.model_dump(mode="json", exclude={"kind", "time"}) for epoch in ev.of_kind(run.events(), ev.EpochDone)
+    ]
     environment = run.environment()
     return {
         **asdict(run.summary()),

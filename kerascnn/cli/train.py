@@ -43,7 +43,9 @@ def train(
     catalog: Annotated[Path | None, typer.Option(help="A TOML file of your own networks.")] = None,
     run_dir: Annotated[Path | None, typer.Option(help="The run's directory; by default a new one.")] = None,
     runs_dir: Annotated[Path, typer.Option(help="The folder that runs are kept in.")] = RUNS_FOLDER,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run from its last checkpoint.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with a run from its last checkpoint.")
+    ] = None,
     checkpoint_minutes: Annotated[float, typer.Option(help="Write a checkpoint so often, beside each epoch's.")] = 5.0,
     skip_bad_images: Annotated[bool, typer.Option("--skip-bad-images", help="Go on without broken files.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Leave the run behind and print its directory.")] = False,

@@ -23,7 +23,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def evaluate(
     name: RunName,
     data_dir: Annotated[Path | None, typer.Option(help="A folder to look for datasets in first.")] = None,
-    limit_val: Annotated[int | None, typer.Option(help="Use so many images; 0 uses all. By default the run's own.")] = None,
+    limit_val: Annotated[
+        int | None, typer.Option(help="Use so many images; 0 uses all. By default the run's own.")
+    ] = None,
     weights: Weights = "best",
     backend: Backend = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never download.")] = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -101,12 +101,12 @@ def _pad_and_crop(pixels: Pixels, padding: int, fill: str, random: np.random.Gen
     pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     padded = np.pad(pixels, pads, mode="reflect") if fill == "reflect" else np.pad(pixels, pads)
     tops, lefts = random.integers(0, 2 * padding + 1, size=(2, n))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))  # type: ignore[call-overload]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
     cropped: Pixels = windows[np.arange(n), tops, lefts].transpose(0, 2, 3, 1)
     return np.ascontiguousarray(cropped)
 
 
-def read_ahead(make: Callable[[int], Made], numbers: Iterable[int]) -> Iterator[Made]:
+def read_ahead(make: Callable[[int], Made], numbers: Iterable[int]) -> Generator[Made]:
     """Yield ``make(number)`` in order, the next few being made in a thread meanwhile.
 
     An error in ``make`` is raised where its batch would have come. Closing the iterator waits for what has begun.

@@ -260,7 +260,9 @@ def load_folder(folder: Path, shape: Shape, *, skip_bad: bool = False) -> Datase
 
 def _class_folders(root: Path) -> tuple[str, ...]:
     try:
-        names = tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
+        names = tuple(
+            sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        )
     except OSError as error:
         raise DatasetError(f"{root}: expected a folder of images: {error.strerror or error}") from None
     if len(names) < 2:
@@ -278,7 +280,9 @@ def _image_files(root: Path, names: tuple[str, ...]) -> tuple[list[Path], Labels
         files += found
         labels += [label] * len(found)
     if not files:
-        raise DatasetError(f"{root}: expected images that end in {', '.join(sorted(IMAGE_SUFFIXES))}, and there are none")
+        raise DatasetError(
+            f"{root}: expected images that end in {', '.join(sorted(IMAGE_SUFFIXES))}, and there are none"
+        )
     return files, np.array(labels, np.int64)
 
 

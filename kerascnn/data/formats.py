@@ -43,7 +43,9 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Pixels:
         raise DatasetError(f"{path}: expected an IDX file of {expected} bytes: {_reason(error)}") from None
     if content[:4] != bytes((0, 0, 8, len(shape))):
         raise DatasetError(f"{path}: expected an IDX file of bytes in {len(shape)} dimensions, got {content[:4].hex()}")
-    found = tuple(int(n) for n in np.frombuffer(content, ">u4", count=min(len(shape), (len(content) - 4) // 4), offset=4))
+    found = tuple(
+        int(n) for n in np.frombuffer(content, ">u4", count=min(len(shape), (len(content) - 4) // 4), offset=4)
+    )
     if found != shape:
         raise DatasetError(f"{path}: expected the shape {shape}, got {found}")
     if len(content) != expected:
@@ -69,7 +71,9 @@ def read_cifar_batch(path: Path, images: Pixels, label_key: bytes, classes: int)
     """
     content = restricted_pickle(path)
     if not isinstance(content, dict):
-        raise DatasetError(f"{path}: expected a dictionary with b'data' and {label_key!r}, got {type(content).__name__}")
+        raise DatasetError(
+            f"{path}: expected a dictionary with b'data' and {label_key!r}, got {type(content).__name__}"
+        )
     wanted = (len(images), 3 * CIFAR_PLANE)
     data = content.get(b"data")
     if not isinstance(data, _PickledArray):
@@ -107,7 +111,15 @@ def read_npz(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Pixels
                 arrays[name] = _read_npy(archive, path, name, shape)
     except KeyError as error:
         raise DatasetError(f"{path}: {error.args[0] if error.args else error}") from None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        NotImplementedError,
+    ) as error:
         raise DatasetError(f"{path}: expected a NumPy archive: {_reason(error)}") from None
     return arrays
 
@@ -179,7 +191,7 @@ _HARMLESS: dict[tuple[str, str], Any] = {
 }
 
 
-class _Restricted(pickle._Unpickler):  # type: ignore[misc, name-defined]
+class _Restricted(pickle._Unpickler):
     """The unpickler in Python: the one in C allocates for a memo index that a damaged file makes up."""
 
     def find_class(self, module: str, name: str) -> Any:
@@ -203,7 +215,7 @@ def restricted_pickle(path: Path) -> object:
         raise DatasetError(f"{path}: {_reason(error)}") from None
     try:
         return _Restricted(io.BytesIO(content), encoding="bytes").load()
-    except Exception as error:  # noqa: BLE001 - a damaged pickle fails in any way that Python can
+    except Exception as error:
         raise DatasetError(f"{path}: expected a pickle of images and labels: {_reason(error)}") from None
 
 

@@ -75,7 +75,7 @@ class ArrayImages:
 
 
 class FolderImages:
-    """Images in files, decoded when they are read, by a pool of threads (Pillow decodes outside the interpreter lock)."""
+    """Images in files, decoded when they are read, in threads: Pillow decodes outside the interpreter lock."""
 
     def __init__(self, files: Sequence[Path], labels: Labels, shape: Shape, *, skip_bad: bool = False) -> None:
         self.files = files

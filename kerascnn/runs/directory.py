@@ -157,11 +157,13 @@ def summarise(run: Run) -> RunSummary:
         dataset=started[-1].dataset if started else "",
         epoch=epochs[-1].epoch if epochs else 0,
         epochs=started[-1].epochs if started else 0,
-        step=max([event.step for event in (*steps, *epochs)], default=0),
+        step=max([*(step.step for step in steps), *(epoch.step for epoch in epochs)], default=0),
         loss=steps[-1].mean_loss if steps else None,
         val_accuracy=epochs[-1].val_accuracy if epochs else None,
         best_val_accuracy=max((e.val_accuracy for e in epochs if e.val_accuracy == e.val_accuracy), default=None),
-        seconds=max((event.elapsed for event in happened if isinstance(event, (ev.StepDone, ev.RunEnded))), default=0.0),
+        seconds=max(
+            (event.elapsed for event in happened if isinstance(event, (ev.StepDone, ev.RunEnded))), default=0.0
+        ),
         started=started[0].time if started else None,
     )
 

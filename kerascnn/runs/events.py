@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 FORMAT = 1
 
 PhaseName = Literal["importing", "loading data", "building", "compiling", "training", "validating"]
+CheckpointReason = Literal["epoch", "minutes", "stop", "interrupted"]
 EndState = Literal["finished", "stopped", "interrupted", "diverged", "failed"]
 
 
@@ -127,7 +128,7 @@ class CheckpointWritten(Event):
     kind: Literal["checkpoint"] = "checkpoint"
     step: int
     file: str
-    reason: Literal["epoch", "minutes", "stop", "interrupted", "end"]
+    reason: CheckpointReason
     bytes: int
     seconds: float
 

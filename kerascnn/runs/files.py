@@ -31,7 +31,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all, with ``\\n`` line ends everywhere."""
+    """Write a text file whole or not at all, with the same line ends on every system."""
     write_bytes(path, text.encode())
 
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors.numpy
@@ -25,6 +25,7 @@ SUFFIX = ".safetensors"
 MAX_HEADER = 64 * 1024 * 1024
 
 Arrays = dict[str, NDArray[Any]]
+Named = TypeVar("Named")
 
 
 @dataclass
@@ -131,8 +132,8 @@ def keep_newest(folder: Path, best: str | None, count: int = 2) -> None:
             path.unlink(missing_ok=True)
 
 
-def name_arrays(prefix: str, values: Sequence[NDArray[Any]]) -> Arrays:
-    """Arrays in their order, under names that keep it."""
+def in_order(prefix: str, values: Sequence[Named]) -> dict[str, Named]:
+    """Things in their order, under names that keep it."""
     return {f"{prefix}/{index:05d}": value for index, value in enumerate(values)}
 
 

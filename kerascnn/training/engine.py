@@ -277,7 +277,7 @@ class Engine:
             return ""
         return f"{stopping.monitor} hasn't improved for {since} epochs"
 
-    def checkpoint(self, reason: str) -> Path:
+    def checkpoint(self, reason: ev.CheckpointReason) -> Path:
         """Write a checkpoint of the run as it stands between two steps."""
         self._read_pending()
         self._count_time()
@@ -295,7 +295,7 @@ class Engine:
             ev.CheckpointWritten(
                 step=self._progress.step,
                 file=str(path.relative_to(self._run.path)),
-                reason=reason,  # type: ignore[arg-type]
+                reason=reason,
                 bytes=size,
                 seconds=self._last_checkpoint - began,
             )

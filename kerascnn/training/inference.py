@@ -127,7 +127,8 @@ def as_input(file: Path, shape: Shape) -> Pixels:
         image = resize_and_crop(image, (height, width))
     pixels = np.asarray(image, np.uint8)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    return adapt(pixels[None], shape)[0]
+    batch = adapt(pixels[None], shape)
+    return batch.reshape(shape)
 
 
 def _log_softmax(model: keras.Model, pixels: Pixels) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

@@ -77,7 +77,9 @@ def random_for(seed: int, name: str) -> np.random.Generator:
 
 
 def _innermost_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    return [layer for layer in model._flatten_layers(include_self=False) if not layer._flatten_layers(include_self=False)]
+    return [
+        layer for layer in model._flatten_layers(include_self=False) if not layer._flatten_layers(include_self=False)
+    ]
 
 
 def _initializer(layer: keras.layers.Layer, variable_name: str) -> object | None:

@@ -169,13 +169,17 @@ class _Session:
             self._save_model(engine)
             return self._end("finished", message, 0)
         except Interruption as interruption:
-            return self._end("interrupted", f"{interruption}; resume with --resume {self._run.path}", interruption.exit_code)
+            return self._end(
+                "interrupted", f"{interruption}; resume with --resume {self._run.path}", interruption.exit_code
+            )
         except KerascnnError as error:
-            state = "diverged" if type(error).__name__ == "DivergedError" else "failed"
+            state: ev.EndState = "diverged" if type(error).__name__ == "DivergedError" else "failed"
             return self._end(state, str(error), error.exit_code, error)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            return self._end("failed", f"{where}{error.strerror or error}", 1, RunError(f"{where}{error.strerror or error}"))
+            return self._end(
+                "failed", f"{where}{error.strerror or error}", 1, RunError(f"{where}{error.strerror or error}")
+            )
         except MemoryError:
             return self._end("failed", "out of memory", 1, RunError("out of memory: try a smaller train.batch_size"))
 
@@ -318,7 +322,9 @@ class _Session:
         for key in ("versions", "machine", "threads", "device", "dataset"):
             then = before.get(key)
             if then and _comparable(key, then) != _comparable(key, now[key]):
-                self._emit(ev.Warned(message=f"{key} changed since the run began: it goes on, but not equal to the bit"))
+                self._emit(
+                    ev.Warned(message=f"{key} changed since the run began: it goes on, but not equal to the bit")
+                )
         write_json(self._run.environment_file, {**now, "command": before.get("command", now["command"])})
 
     def _save_model(self, engine: Engine) -> None:
@@ -329,13 +335,13 @@ class _Session:
         with backends.unheard(), averaged_weights(network.model, network.optimizer):
             write_atomically(self._run.model_file, network.model.save)
 
-    def _end(self, state: str, message: str, exit_code: int, error: KerascnnError | None = None) -> Result:
+    def _end(self, state: ev.EndState, message: str, exit_code: int, error: KerascnnError | None = None) -> Result:
         figures = self._engine.figures() if self._engine else {}
         figures["peak_memory_bytes"] = peak_memory_bytes()
         result = Result(self._run.path, state, message, exit_code, figures)
         self._emit(
             ev.RunEnded(
-                state=state,  # type: ignore[arg-type]
+                state=state,
                 message=message,
                 step=figures.get("steps", 0),
                 elapsed=figures.get("seconds", 0.0),
@@ -360,4 +366,3 @@ def peak_memory_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-

@@ -10,13 +10,13 @@ from keras import ops
 
 from kerascnn.errors import CheckpointError
 from kerascnn.recipe import Recipe
-from kerascnn.training.checkpoint import Arrays, name_arrays
+from kerascnn.training.checkpoint import Arrays, in_order
 
 
 def take_state(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Arrays:
     """Copies of all variables, the state of dropout's random generators among them, and torch's own generator."""
-    arrays = name_arrays("model", [_to_numpy(variable) for variable in model.variables])
-    arrays |= name_arrays("optimizer", [_to_numpy(variable) for variable in optimizer.variables])
+    arrays = in_order("model", [_to_numpy(variable) for variable in model.variables])
+    arrays |= in_order("optimizer", [_to_numpy(variable) for variable in optimizer.variables])
     if keras.backend.backend() == "torch":
         import torch
 
@@ -32,7 +32,7 @@ def put_state(model: keras.Model, optimizer: keras.optimizers.Optimizer, arrays:
     Raises:
         CheckpointError: an array is missing, or has another shape or type than its variable.
     """
-    variables = name_arrays("model", model.variables) | name_arrays("optimizer", optimizer.variables)
+    variables = in_order("model", model.variables) | in_order("optimizer", optimizer.variables)
     for name, variable in variables.items():
         if name not in arrays:
             raise CheckpointError(f"expected {name} for {variable.path}, and the checkpoint doesn't hold it")

@@ -73,18 +73,14 @@ class Style:
         x = self.act(x, name)
         return self.norm(x, name) if self.batch_norm == "after" else x
 
-    def conv_unit(
-        self, x: KerasTensor, width: int, *, name: str, kernel: int = 3, strides: int = 1
-    ) -> KerasTensor:
+    def conv_unit(self, x: KerasTensor, width: int, *, name: str, kernel: int = 3, strides: int = 1) -> KerasTensor:
         """Convolution, then activation: the plain networks' and VGG's building block."""
         before = self.batch_norm == "before"
         return self.activate(
             self.conv(x, width, name=name, kernel=kernel, strides=strides, batch_norm_next=before), name
         )
 
-    def linear_unit(
-        self, x: KerasTensor, width: int, *, name: str, kernel: int = 3, strides: int = 1
-    ) -> KerasTensor:
+    def linear_unit(self, x: KerasTensor, width: int, *, name: str, kernel: int = 3, strides: int = 1) -> KerasTensor:
         """Convolution with BatchNorm, if the network has any, and no activation: what an addition follows."""
         if self.batch_norm == "none":
             return self.conv(x, width, name=name, kernel=kernel, strides=strides)
@@ -103,19 +99,6 @@ class Style:
     def logits(self, x: KerasTensor, classes: int, *, name: str = "logits") -> KerasTensor:
         """One logit a class, in float32 also under mixed precision, where softmax would lose digits."""
         return layers.Dense(classes, kernel_initializer=self.initializer, dtype="float32", name=name)(x)
-
-
-def style_of(
-    *,
-    activation: str,
-    initializer: str,
-    batch_norm: str,
-    batch_norm_momentum: float,
-    batch_norm_epsilon: float,
-    conv_bias: bool | None,
-) -> Style:
-    """The style out of a recipe's keys."""
-    return Style(activation, initializer, batch_norm, batch_norm_momentum, batch_norm_epsilon, conv_bias)
 
 
 def pool(x: KerasTensor, name: str) -> KerasTensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from keras import KerasTensor, layers
 
-from kerascnn.zoo.blocks import Style, drop, style_of
+from kerascnn.zoo.blocks import Style, drop
 
 
 def build_densenet(
@@ -16,7 +18,7 @@ def build_densenet(
     compression: float,
     dropout: float,
     classes: int,
-    **style: object,
+    **style: Any,
 ) -> KerasTensor:
     """Three dense blocks with a transition between them, global average pool, logits.
 
@@ -33,7 +35,7 @@ def build_densenet(
     Returns:
         Logits, shape ``(batch, classes)``.
     """
-    conv = style_of(**style)  # type: ignore[arg-type]
+    conv = Style(**style)
     bare = conv.batch_norm == "before"
     per_block = (depth - 4) // (6 if bottleneck else 3)
     first_width = 2 * growth if bottleneck else 16

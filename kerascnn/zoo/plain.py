@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from keras import KerasTensor, layers
 
-from kerascnn.zoo.blocks import Style, pool, style_of
+from kerascnn.zoo.blocks import Style, pool
 
 
 def build_plain(
@@ -15,7 +17,7 @@ def build_plain(
     hidden: list[int],
     skip: str,
     classes: int,
-    **style: object,
+    **style: Any,
 ) -> KerasTensor:
     """Groups of 3×3 convolutions, each closed by a 2×2 max pool; Flatten; hidden layers; logits.
 
@@ -31,7 +33,7 @@ def build_plain(
     Returns:
         Logits, shape ``(batch, classes)``.
     """
-    conv = style_of(**style)  # type: ignore[arg-type]
+    conv = Style(**style)
     first_output = None
     for group, width in enumerate(filters, start=1):
         name = f"block{group}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from keras import KerasTensor, layers, ops
 
-from kerascnn.zoo.blocks import Style, drop, style_of
+from kerascnn.zoo.blocks import Style, drop
 
 
 def build_resnet(
@@ -14,7 +16,7 @@ def build_resnet(
     blocks_per_stage: int,
     shortcut: str,
     classes: int,
-    **style: object,
+    **style: Any,
 ) -> KerasTensor:
     """A first convolution, stages of basic blocks that halve the size and widen, global average pool, logits.
 
@@ -29,7 +31,7 @@ def build_resnet(
     Returns:
         Logits, shape ``(batch, classes)``.
     """
-    conv = style_of(**style)  # type: ignore[arg-type]
+    conv = Style(**style)
     x = conv.conv_unit(x, filters[0], name="conv1")
     for stage, width in enumerate(filters, start=1):
         for block in range(1, blocks_per_stage + 1):
@@ -39,9 +41,7 @@ def build_resnet(
     return conv.logits(x, classes)
 
 
-def basic_block(
-    conv: Style, x: KerasTensor, width: int, *, strides: int, shortcut: str, name: str
-) -> KerasTensor:
+def basic_block(conv: Style, x: KerasTensor, width: int, *, strides: int, shortcut: str, name: str) -> KerasTensor:
     """Two 3×3 convolutions, the block's input added before the second activation."""
     block_input = x
     x = conv.conv_unit(x, width, name=f"{name}_conv1", strides=strides)
@@ -72,7 +72,7 @@ def build_wide_resnet(
     widen: int,
     dropout: float,
     classes: int,
-    **style: object,
+    **style: Any,
 ) -> KerasTensor:
     """WRN-depth-widen: three stages of pre-activated blocks, (depth - 4) / 6 in each.
 
@@ -87,7 +87,7 @@ def build_wide_resnet(
     Returns:
         Logits, shape ``(batch, classes)``.
     """
-    conv = style_of(**style)  # type: ignore[arg-type]
+    conv = Style(**style)
     before = conv.batch_norm == "before"
     x = conv.conv(x, 16, name="conv1", batch_norm_next=before)
     for stage, base in enumerate((16, 32, 64), start=1):

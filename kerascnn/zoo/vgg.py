@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from keras import KerasTensor, layers
 
-from kerascnn.zoo.blocks import drop, pool, style_of
+from kerascnn.zoo.blocks import Style, drop, pool
 
 
 def build_vgg(
@@ -15,7 +17,7 @@ def build_vgg(
     hidden: list[int],
     dropout: float,
     classes: int,
-    **style: object,
+    **style: Any,
 ) -> KerasTensor:
     """VGG with the layer names of ``keras.applications``, so that its published weights fit.
 
@@ -31,7 +33,7 @@ def build_vgg(
     Returns:
         Logits, shape ``(batch, classes)``.
     """
-    conv = style_of(**style)  # type: ignore[arg-type]
+    conv = Style(**style)
     for group, (width, convs) in enumerate(zip(filters, convs_per_group, strict=True), start=1):
         for index in range(1, convs + 1):
             x = conv.conv_unit(x, width, name=f"block{group}_conv{index}")

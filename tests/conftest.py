@@ -1,0 +1,112 @@
+"""What the tests share: a home of their own, small networks, and the command as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+# One process, one backend: the tests run on the one that KERAS_BACKEND names.
+os.environ.setdefault("KERAS_BACKEND", "torch")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+OWN_CATALOG = Path(__file__).parent / "own.toml"
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def backend() -> str:
+    return os.environ["KERAS_BACKEND"]
+
+
+@pytest.fixture(scope="session")
+def keras(backend: str) -> Any:
+    """Keras, imported as kerascnn imports it."""
+    from kerascnn.training.backend import activate
+
+    activate(backend)
+    import keras
+
+    return keras
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test sees the user's caches, data or runs, and none writes there."""
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("KERASCNN_DATA", "KERASCNN_MIRROR", "TORCH_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("KERASCNN_CACHE", str(home / "cache"))
+    monkeypatch.setenv("KERAS_HOME", str(home / "keras"))
+    monkeypatch.setattr("kerascnn.data.locate.SYSTEM_DATASETS", home / "system")
+    monkeypatch.chdir(tmp_path)
+    return home
+
+
+@pytest.fixture
+def kerascnn_command() -> Command:
+    """Run ``kerascnn ARGUMENTS`` as a process of its own and wait for it."""
+
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "kerascnn", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "COLUMNS": "200", **environment},
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def start_command() -> Callable[..., subprocess.Popen[str]]:
+    """Start ``kerascnn ARGUMENTS`` and don't wait."""
+
+    def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "kerascnn", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+
+    return start
+
+
+def events_of(run_dir: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """The raw events of a run, of one kind or all."""
+    events = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+    return [event for event in events if kind in (None, event["kind"])]
+
+
+def effective_steps(run_dir: Path) -> dict[int, float]:
+    """The loss of each recorded step, the last word on each."""
+    return {event["step"]: event["loss"] for event in events_of(run_dir, "step")}
+
+
+def write_image_folder(root: Path, *, classes: int = 2, images: int = 6, size: tuple[int, int] = (40, 30)) -> None:
+    """A folder of JPEG and PNG images, one folder a class, each class of its own brightness."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for label in range(classes):
+        folder = root / f"class{label}"
+        folder.mkdir(parents=True)
+        for number in range(images):
+            low = 200 * label // max(classes - 1, 1)
+            pixels = random.integers(low, low + 50, (*size, 3), dtype=np.uint8)
+            suffix = "jpg" if number % 2 else "png"
+            Image.fromarray(pixels).save(folder / f"{number}.{suffix}")

@@ -1,0 +1,196 @@
+"""Recipes and catalogs: what is accepted, what is refused, and how it says so."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from kerascnn.catalog import list_models, load_recipe, merge, parse_assignments, read_catalog, read_recipe
+from kerascnn.errors import RecipeError, UnknownNameError
+from tests.conftest import OWN_CATALOG
+
+# As the issue of the lecture and the papers demand them.
+ZOO = """
+    vgg16_imagenet vgg16_cifar cnn2_fmnist cnn2_cifar cnn3_cifar plain9_sigmoid plain9_relu plain12_relu
+    plain12_standardized plain12_symmetric plain12_bn plain12_he plain12_silu plain12_residual plain12_dense
+    plain12_longskip plain12_fullskip plain12_lowlr vgg16_bn_imagenet vgg16_bn_cifar resnet20_cifar resnet110_cifar
+    resnet18_cifar wrn28_10_cifar densenet40_k12_cifar densenet_bc100_k12_cifar
+""".split()
+
+
+def test_the_zoo_is_complete() -> None:
+    assert sorted(list_models()) == sorted(ZOO)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_recipe_reads_back_from_its_own_toml(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe.to_toml())
+    assert read_recipe(path) == recipe
+
+
+# Each step of the lecture against the step before it: what changes, and that nothing else does.
+LECTURE = [
+    ("cnn2_cifar", "cnn2_fmnist", {"dataset", "input_shape"}),
+    ("cnn3_cifar", "cnn2_cifar", {"filters"}),
+    ("plain9_sigmoid", "cnn3_cifar", {"convs_per_group"}),
+    ("plain9_relu", "plain9_sigmoid", {"activation"}),
+    ("plain12_relu", "plain9_relu", {"filters"}),
+    ("plain12_standardized", "plain12_relu", {"train.scaling"}),
+    ("plain12_symmetric", "plain12_relu", {"train.scaling"}),
+    ("plain12_bn", "plain12_relu", {"batch_norm"}),
+    ("plain12_he", "plain12_relu", {"initializer"}),
+    ("plain12_silu", "plain12_relu", {"activation"}),
+    ("plain12_residual", "plain12_relu", {"skip"}),
+    ("plain12_fullskip", "plain12_relu", {"skip"}),
+    ("plain12_dense", "plain12_relu", {"skip"}),
+    ("plain12_longskip", "plain12_relu", {"skip"}),
+    ("plain12_lowlr", "plain12_relu", {"train.optimizer.learning_rate"}),
+]
+
+
+@pytest.mark.parametrize(("name", "before", "changed"), LECTURE)
+def test_a_step_of_the_lecture_changes_one_thing(name: str, before: str, changed: set[str]) -> None:
+    def flat(model: str) -> dict[str, object]:
+        table = load_recipe(model).model_dump(exclude={"name", "summary", "paper", "card"})
+        out: dict[str, object] = {}
+
+        def walk(values: dict[str, object], prefix: str) -> None:
+            for key, value in values.items():
+                if isinstance(value, dict):
+                    walk(value, f"{prefix}{key}.")
+                else:
+                    out[prefix + key] = value
+
+        walk(table, "")
+        return out
+
+    new, old = flat(name), flat(before)
+    assert {key for key in new if new[key] != old[key]} == changed
+
+
+def test_the_lectures_common_settings() -> None:
+    recipe = load_recipe("plain12_relu")
+    assert recipe.train.optimizer.model_dump() == {
+        "name": "adam",
+        "learning_rate": 1e-3,
+        "beta_1": 0.9,
+        "beta_2": 0.999,
+        "epsilon": 1e-8,
+    }
+    assert (recipe.train.batch_size, recipe.train.scaling, recipe.initializer) == (256, "unit", "glorot_uniform")
+    assert (recipe.batch_norm_epsilon, recipe.batch_norm_momentum) == (1e-5, 0.9)
+
+
+BAD = [
+    ({"actvation": "relu"}, "unknown key 'actvation'; did you mean 'activation'?"),
+    ({"train.optimizer.learnig_rate": 1}, "did you mean 'train.optimizer.learning_rate'?"),
+    ({"activation": "rellu"}, "activation should be 'relu'"),
+    ({"train.epochs": 0}, "train.epochs should be greater than 0, got 0"),
+    ({"train.epochs": "ten"}, "train.epochs should be a valid integer"),
+    ({"train.batch_size": -3}, "train.batch_size should be greater than 0, got -3"),
+    ({"train.optimizer.learning_rate": float("nan")}, "train.optimizer.learning_rate"),
+    ({"train.optimizer.learning_rate": 0}, "greater than 0, got 0"),
+    ({"train.scaling": "unti"}, "train.scaling should be 'unit'"),
+    ({"filters": []}, "filters"),
+    ({"filters": [0]}, "filters.0 should be greater than 0"),
+    ({"train.optimizer.momentum": 0.9}, "unknown key 'train.optimizer.momentum'"),
+    ({"train.optimizer.name": "sdg"}, "train.optimizer"),
+    ({"train": 3}, "train should be"),
+    ({"skip": "long", "filters": [8]}, "two groups"),
+    ({"train.augment.flip": "perhaps"}, "train.augment.flip should be a valid boolean"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "said"), BAD)
+def test_a_bad_override_is_refused_in_one_sentence(overrides: dict[str, object], said: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(said)) as caught:
+        load_recipe("plain12_relu", overrides)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_an_unknown_model_gets_a_suggestion() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'vgg16_cifar'"):
+        load_recipe("vgg16_cifra")
+
+
+def test_another_optimizer_starts_from_its_own_defaults() -> None:
+    recipe = load_recipe("plain12_relu", {"train.optimizer.name": "sgd", "train.optimizer.momentum": 0.9})
+    assert recipe.train.optimizer.model_dump() == {
+        "name": "sgd",
+        "learning_rate": 0.01,
+        "momentum": 0.9,
+        "nesterov": False,
+    }
+
+
+def test_recipes_are_immutable() -> None:
+    recipe = load_recipe("plain12_relu")
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.activation = "silu"  # type: ignore[misc]
+
+
+def test_assignments_are_typed_like_toml() -> None:
+    assert parse_assignments(["a=1", "b=1e-4", "c=silu", "d=[1, 2]", "e=true", 'f="x=y"', "g=x=y"]) == {
+        "a": 1,
+        "b": 1e-4,
+        "c": "silu",
+        "d": [1, 2],
+        "e": True,
+        "f": "x=y",
+        "g": "x=y",
+    }
+
+
+@pytest.mark.parametrize("text", ["nothing", "=3", ""])
+def test_an_assignment_without_a_key_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError, match="expected key=value"):
+        parse_assignments([text])
+
+
+def test_base_inherits_all_but_the_card() -> None:
+    assert load_recipe("plain12_he").card != load_recipe("plain12_bn").card
+    assert load_recipe("vgg16_bn_cifar").card.published_accuracy == 92.64
+    assert load_recipe("vgg16_cifar").card.published_accuracy is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[models.a]\nbase = "b"\n[models.b]\nbase = "a"\n', "goes round in a circle"),
+        ('[models.a]\nbase = "plain12_rely"\n', "did you mean 'plain12_relu'"),
+        ("[models.a]\nbase = 3\n", "expected a model's name, got 3"),
+        ("[models.a]\n", "expected the key 'builder'"),
+        ("[modles.a]\n", "expected only tables named [models.NAME], got 'modles'"),
+        ("models = 3", "expected tables"),
+        ("[models", "expected TOML"),
+    ],
+)
+def test_a_bad_catalog_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(text)
+    with pytest.raises((RecipeError, UnknownNameError), match=re.escape(said)):
+        load_recipe("a", catalog=path)
+
+
+def test_an_own_catalog_comes_on_top(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text('[models.plain12_he]\nbase = "plain12_relu"\ninitializer = "he_uniform"\n')
+    assert load_recipe("plain12_he", catalog=path).initializer == "he_uniform"
+    assert load_recipe("plain12_he").initializer == "he_normal"
+
+
+def test_merge_leaves_its_arguments_alone() -> None:
+    under = {"train": {"augment": {"flip": True}}}
+    assert merge(under, {"train": {"augment": {"pad_crop": 4}}}) == {"train": {"augment": {"flip": True, "pad_crop": 4}}}
+    assert under == {"train": {"augment": {"flip": True}}}
+
+
+def test_the_tests_own_catalog_is_valid() -> None:
+    for name in read_catalog(OWN_CATALOG):
+        assert tomllib.loads(load_recipe(name, catalog=OWN_CATALOG).to_toml())["models"][name]

@@ -1,0 +1,50 @@
+# What kerascnn uses of Keras, typed: Keras ships no type information. Everything else is unknown on purpose.
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from keras import backend as backend
+from keras import config as config
+from keras import initializers as initializers
+from keras import layers as layers
+from keras import mixed_precision as mixed_precision
+from keras import ops as ops
+from keras import optimizers as optimizers
+
+class KerasTensor:
+    # The batch alone is unknown; what kerascnn reads are the sizes after it.
+    shape: tuple[int, ...]
+
+class Variable:
+    name: str
+    path: str
+    shape: tuple[int, ...]
+    value: Any
+    def assign(self, value: Any) -> Any: ...
+    def __rmul__(self, other: Any) -> Any: ...
+
+class Model(layers.Layer):
+    def __init__(self, inputs: KerasTensor, outputs: KerasTensor, name: str | None = ...) -> None: ...
+    layers: list[layers.Layer]
+    variables: list[Variable]
+    trainable_variables: list[Variable]
+    non_trainable_variables: list[Variable]
+    input_shape: tuple[int, ...]
+    def __call__(self, x: Any, training: bool = ...) -> Any: ...
+    def save(self, filepath: str | Path) -> None: ...
+    def save_weights(self, filepath: str | Path) -> None: ...
+    def load_weights(self, filepath: str | Path) -> None: ...
+    def zero_grad(self) -> None: ...
+    def stateless_call(
+        self, trainable: list[Any], non_trainable: list[Any], x: Any, training: bool = ...
+    ) -> tuple[Any, list[Any]]: ...
+
+class StatelessScope:
+    def __init__(self, state_mapping: list[tuple[Variable, Any]]) -> None: ...
+    def __enter__(self) -> StatelessScope: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None: ...
+
+def Input(shape: Sequence[int], dtype: str = ..., name: str | None = ...) -> KerasTensor: ...

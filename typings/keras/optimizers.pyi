@@ -1,0 +1,29 @@
+from typing import Any
+
+from keras import Variable
+
+class Optimizer:
+    learning_rate: Any
+    variables: list[Variable]
+    use_ema: bool
+    _model_variables_moving_average: list[Variable]
+    def build(self, variables: list[Variable]) -> None: ...
+    def apply(self, gradients: list[Any], variables: list[Variable]) -> None: ...
+    def stateless_apply(
+        self, optimizer_variables: list[Any], gradients: list[Any], trainable_variables: list[Any]
+    ) -> tuple[list[Any], list[Any]]: ...
+    def scale_loss(self, loss: Any) -> Any: ...
+    def exclude_from_weight_decay(self, var_list: list[Variable]) -> None: ...
+
+class SGD(Optimizer):
+    def __init__(self, *, momentum: float, nesterov: bool, **common: Any) -> None: ...
+
+class Adam(Optimizer):
+    def __init__(self, **common: Any) -> None: ...
+
+class AdamW(Optimizer):
+    def __init__(self, *, weight_decay: float, **common: Any) -> None: ...
+
+class LossScaleOptimizer(Optimizer):
+    inner_optimizer: Optimizer
+    def __init__(self, inner_optimizer: Optimizer, name: str) -> None: ...
