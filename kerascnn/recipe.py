@@ -194,6 +194,13 @@ class Recipe(Strict):
         return tomli_w.dumps({"models": {self.name: tables}})
 
 
+def _check_pools(input_shape: tuple[int, int, int], groups: int) -> None:
+    """Each group ends in a 2×2 pool, which needs two pixels."""
+    side = min(input_shape[:2])
+    if side >> groups < 1:
+        raise ValueError(f"filters has {groups} groups, and {groups} pools of 2×2 leave nothing of {side} pixels")
+
+
 class Plain(Recipe):
     """Groups of 3×3 convolutions, each closed by a pool, with the lecture's skips."""
 
@@ -207,6 +214,11 @@ class Plain(Recipe):
     def _long_skip_needs_two_groups(self) -> Plain:
         if self.skip == "long" and len(self.filters) < 2:
             raise ValueError('skip = "long" leads from the first group to the last and needs two groups in filters')
+        return self
+
+    @model_validator(mode="after")
+    def _pixels_left(self) -> Plain:
+        _check_pools(self.input_shape, len(self.filters))
         return self
 
 
@@ -226,6 +238,7 @@ class Vgg(Recipe):
                 f"convs_per_group needs one number for each of the {len(self.filters)} widths in filters, "
                 f"but has {len(self.convs_per_group)}"
             )
+        _check_pools(self.input_shape, len(self.filters))
         return self
 
 

@@ -25,7 +25,7 @@ ATTEMPTS_PER_MIRROR = 2
 Report = Callable[[str], None]
 
 # Who fetches is told by `report`.
-logging.getLogger("pooch").setLevel(logging.ERROR)
+pooch.get_logger().setLevel(logging.ERROR)
 
 
 def fetch(dataset: KnownDataset, folder: Path | None = None, *, report: Report = lambda _: None) -> Path:

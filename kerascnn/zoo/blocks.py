@@ -102,9 +102,7 @@ class Style:
 
 
 def pool(x: KerasTensor, name: str) -> KerasTensor:
-    """A 2×2 max pool with stride 2. What doesn't fill a window is dropped, so a side of 1 would become 0."""
-    if min(x.shape[1], x.shape[2]) < 2:
-        raise ValueError(f"{name}: expected at least 2×2 pixels to pool, got {x.shape[1]}×{x.shape[2]}")
+    """A 2×2 max pool with stride 2; what doesn't fill a window is dropped."""
     return layers.MaxPooling2D(2, data_format="channels_last", name=name)(x)
 
 

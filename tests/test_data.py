@@ -1,0 +1,614 @@
+"""Datasets: read exactly, found in order, fetched safely, refused when they are damaged."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.server
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerascnn.catalog import load_recipe
+from kerascnn.data import dataset as datasets
+from kerascnn.data import fetch, formats, locate
+from kerascnn.data.images import ArrayImages, FolderImages, Subset, adapt, describe_adaptation
+from kerascnn.data.known import DATASETS, KnownDataset, RemoteFile
+from kerascnn.data.statistics import PixelStatistics, compute_statistics, pixel_statistics
+from kerascnn.errors import DatasetError, UnknownNameError, UsageError
+from tests.conftest import OWN_CATALOG, write_image_folder
+
+
+def idx(array: np.ndarray) -> bytes:
+    sizes = b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return bytes((0, 0, 8, array.ndim)) + sizes + array.astype(np.uint8).tobytes()
+
+
+def write_mnist(folder: Path, known: KnownDataset, *, compress: bool) -> dict[str, np.ndarray]:
+    """A dataset of random images in IDX files."""
+    random = np.random.default_rng(1)
+    folder.mkdir(parents=True)
+    arrays = {}
+    for prefix, count in (("train", known.train_images), ("t10k", known.test_images)):
+        arrays[f"{prefix}-images-idx3-ubyte"] = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        arrays[f"{prefix}-labels-idx1-ubyte"] = random.integers(0, 10, count, dtype=np.uint8)
+    for name, array in arrays.items():
+        content = idx(array)
+        if compress:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(content, 1))
+        else:
+            (folder / name).write_bytes(content)
+    return arrays
+
+
+class Python2Pickler(pickle._Pickler):
+    """Pickle as the published files are: byte strings of Python 2, NumPy's old module name."""
+
+    dispatch = dict(pickle._Pickler.dispatch)
+
+    def save_bytes(self, obj: bytes) -> None:
+        self.write(pickle.BINSTRING + len(obj).to_bytes(4, "little") + obj)
+        self.memoize(obj)
+
+    dispatch[bytes] = save_bytes
+
+    def save_global(self, obj: object, name: str | None = None) -> None:
+        if getattr(obj, "__name__", "") == "_reconstruct":
+            self.write(pickle.GLOBAL + b"numpy.core.multiarray\n_reconstruct\n")
+            self.memoize(obj)
+        else:
+            super().save_global(obj, name)
+
+    dispatch[type(lambda: 0)] = save_global
+    dispatch[type(len)] = save_global
+
+
+def write_pickle(path: Path, content: object, *, python2: bool = True) -> None:
+    with path.open("wb") as file:
+        (Python2Pickler(file, protocol=2) if python2 else pickle.Pickler(file)).dump(content)
+
+
+@pytest.fixture
+def small_cifar() -> KnownDataset:
+    return replace(DATASETS["cifar10"], train_images=50, test_images=10)
+
+
+def write_cifar(folder: Path, known: KnownDataset, *, python2: bool = True) -> dict[str, np.ndarray]:
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(2)
+    planes = {}
+    for n in range(1, 7):
+        name = f"data_batch_{n}" if n < 6 else "test_batch"
+        planes[name] = random.integers(0, 256, (10, 3, 32, 32), dtype=np.uint8)
+        content = {b"data": planes[name].reshape(10, 3072), b"labels": [int(k) for k in range(10)]}
+        write_pickle(folder / name, content, python2=python2)
+    return planes
+
+
+# ── Formats ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_idx_files_are_read_exactly(compress: bool, tmp_path: Path) -> None:
+    array = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
+    path = tmp_path / ("a.gz" if compress else "a")
+    path.write_bytes(gzip.compress(idx(array)) if compress else idx(array))
+    assert np.array_equal(formats.read_idx(path, (7, 5, 3)), array)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (idx(np.zeros((7, 5)))[:-1], "expected 47 bytes, got 46"),
+        (idx(np.zeros((7, 5))) + b"x", "got more"),
+        (idx(np.zeros((7, 6))), "expected the shape (7, 5), got (7, 6)"),
+        (idx(np.zeros(35)), "2 dimensions"),
+        (b"", "2 dimensions"),
+        (b"\0\0\x08\x02\0\0", "expected the shape (7, 5), got ()"),
+    ],
+)
+def test_a_damaged_idx_file_is_named_with_what_was_expected(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "labels"
+    path.write_bytes(content)
+    with pytest.raises(DatasetError) as caught:
+        formats.read_idx(path, (7, 5))
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_a_truncated_gzip_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (50, 50))))[:-200])
+    with pytest.raises(DatasetError, match="images.gz"):
+        formats.read_idx(path, (50, 50))
+
+
+@pytest.mark.parametrize("python2", [True, False])
+def test_cifar_planes_become_channels_last_images(python2: bool, small_cifar: KnownDataset, tmp_path: Path) -> None:
+    planes = write_cifar(tmp_path / "cifar-10-batches-py", small_cifar, python2=python2)
+    loaded = datasets.load_known(small_cifar, data_dir=tmp_path)
+    assert loaded.train.read(np.array([0])).shape == (1, 32, 32, 3)
+    third = planes["data_batch_3"]
+    assert np.array_equal(loaded.train.read(np.arange(20, 30)), third.transpose(0, 2, 3, 1))
+    assert np.array_equal(loaded.validation.read(np.arange(10)), planes["test_batch"].transpose(0, 2, 3, 1))
+    assert loaded.train.labels[20:30].tolist() == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({b"data": np.zeros((10, 3071), np.uint8), b"labels": [0] * 10}, "expected bytes of the shape (10, 3072)"),
+        ({b"data": np.zeros((9, 3072), np.uint8), b"labels": [0] * 9}, "(10, 3072)"),
+        ({b"data": np.zeros((10, 3072), np.float32), b"labels": [0] * 10}, "(10, 3072)"),
+        ({b"data": np.zeros((10, 3072), np.uint8), b"labels": [0] * 9 + [10]}, "labels from 0 to 9, got 10"),
+        ({b"data": np.zeros((10, 3072), np.uint8), b"labels": [0] * 9 + [-1]}, "labels from 0 to 9, got -1"),
+        ({b"data": np.zeros((10, 3072), np.uint8), b"labels": [0] * 9}, "expected 10 whole numbers"),
+        ({b"data": np.zeros((10, 3072), np.uint8)}, "expected 10 whole numbers"),
+        ({b"data": "pixels", b"labels": [0] * 10}, "expected an array"),
+        ([1, 2, 3], "expected a dictionary"),
+    ],
+)
+def test_a_cifar_batch_of_the_wrong_kind_is_refused(content: object, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "data_batch_1"
+    write_pickle(path, content, python2=False)
+    with pytest.raises(DatasetError) as caught:
+        formats.read_cifar_batch(path, np.empty((10, 32, 32, 3), np.uint8), b"labels", 10)
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value)
+
+
+class Malicious:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.target}",)
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path: Path) -> None:
+    trace, path = tmp_path / "trace", tmp_path / "data_batch_1"
+    write_pickle(path, {b"data": Malicious(trace)}, python2=False)
+    with pytest.raises(DatasetError, match="which is not data"):
+        formats.restricted_pickle(path)
+    assert not trace.exists()
+
+
+def test_a_pickle_with_a_huge_memo_index_costs_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "data_batch_1"
+    path.write_bytes(b"\x80\x02K\x01r\xff\xff\xff\x7f.")
+    assert formats.restricted_pickle(path) == 1
+
+
+def test_a_truncated_pickle_is_refused(small_cifar: KnownDataset, tmp_path: Path) -> None:
+    write_cifar(tmp_path / "cifar-10-batches-py", small_cifar)
+    path = tmp_path / "cifar-10-batches-py" / "data_batch_2"
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(DatasetError, match="data_batch_2: expected a pickle"):
+        datasets.load_known(small_cifar, data_dir=tmp_path)
+
+
+def test_the_embedded_sample_is_real_balanced_and_small() -> None:
+    sample = datasets.load_known(DATASETS["fashion_mnist_mini"])
+    assert (len(sample.train), len(sample.validation)) == (6000, 1000)
+    assert np.bincount(sample.train.labels).tolist() == [600] * 10
+    assert np.bincount(sample.validation.labels).tolist() == [100] * 10
+    assert locate.SAMPLE.stat().st_size <= 4_000_000
+    assert (locate.SAMPLE.parent / "LICENSE-fashion-mnist").is_file()
+    # Trousers and ankle boots differ in a known way: boots are wider than they are high.
+    pixels, labels = sample.train.read(np.arange(6000)), sample.train.labels
+    assert pixels[labels == 1].mean(axis=(0, 3))[:, :4].mean() < 5
+    assert pixels[labels == 9].mean(axis=(0, 3))[15:25, :4].mean() > 20
+
+
+# ── Where data lies ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_places_are_searched_in_the_documented_order(
+    own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_cifar: KnownDataset
+) -> None:
+    monkeypatch.setenv("KERASCNN_DATA", str(tmp_path / "named"))
+    roots = [
+        ("--data-dir", tmp_path / "mine"),
+        ("KERASCNN_DATA", tmp_path / "named"),
+        ("cache", own_home / "cache" / "datasets"),
+        ("Keras's cache", own_home / "keras" / "datasets"),
+        ("torchvision's cache", own_home / ".cache" / "torch" / "datasets"),
+        ("torchvision's ./data", tmp_path / "data"),
+    ]
+    for source, root in reversed(roots):
+        write_cifar(root / "cifar-10-batches-py", small_cifar)
+        found = locate.find(small_cifar, tmp_path / "mine")
+        assert found is not None
+        assert found.source == source
+        assert found.path.resolve() == (root / "cifar-10-batches-py").resolve()
+
+
+def test_a_data_dir_may_be_the_folder_of_the_files_itself(small_cifar: KnownDataset, tmp_path: Path) -> None:
+    write_cifar(tmp_path / "anything", small_cifar)
+    found = locate.find(small_cifar, tmp_path / "anything")
+    assert found is not None
+    assert found.path == tmp_path / "anything"
+
+
+def test_torchvisions_and_debians_fashion_mnist_are_found(own_home: Path) -> None:
+    small = replace(DATASETS["fashion_mnist"], train_images=20, test_images=5)
+    write_mnist(own_home / "system" / "fashion-mnist", small, compress=True)
+    assert datasets.load_known(small).where.endswith("(system)")
+    arrays = write_mnist(own_home / ".cache" / "torch" / "datasets" / "FashionMNIST" / "raw", small, compress=False)
+    loaded = datasets.load_known(small)
+    assert "torchvision" in loaded.where
+    assert np.array_equal(loaded.train.read(np.arange(20))[..., 0], arrays["train-images-idx3-ubyte"])
+
+
+def test_labels_out_of_range_in_an_idx_file_are_refused(tmp_path: Path) -> None:
+    small = replace(DATASETS["mnist"], train_images=20, test_images=5)
+    write_mnist(tmp_path / "mnist", small, compress=False)
+    (tmp_path / "mnist" / "train-labels-idx1-ubyte").write_bytes(idx(np.full(20, 11)))
+    with pytest.raises(DatasetError, match="labels from 0 to 9, got 11"):
+        datasets.load_known(small, data_dir=tmp_path)
+
+
+def test_a_missing_dataset_offline_says_where_it_looked_and_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError) as caught:
+        datasets.load_known(DATASETS["cifar10"], data_dir=tmp_path, download=False)
+    said = str(caught.value)
+    assert str(tmp_path) in said
+    assert "cs.toronto.edu" in said
+    assert "--dataset fashion_mnist_mini" in said
+
+
+def test_an_unknown_dataset_gets_a_suggestion() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'cifar10'"):
+        datasets.require("cifar-10", None, download=True)
+
+
+# ── Downloads, from a real server on the loopback address ─────────────────────────────────────────────────────────────
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves ``content`` by path; ``requests`` remembers what was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content: dict[str, bytes] = {}
+        self.truncated: set[str] = set()
+        self.requests: list[str] = []
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}{path}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.requests.append(self.path)
+        content = self.server.content.get(self.path)
+        if content is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if self.path in self.server.truncated else content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def remote(content: bytes, *urls: str, name: str = "file.bin") -> RemoteFile:
+    return RemoteFile(name, len(content), hashlib.sha256(content).hexdigest(), urls)
+
+
+def test_a_download_goes_to_the_next_mirror_until_the_hash_is_right(server: Server, tmp_path: Path) -> None:
+    good = b"pixels" * 1000
+    server.content |= {"/wrong": b"other", "/cut": good, "/good": good}
+    server.truncated.add("/cut")
+    file = remote(good, server.url("/gone"), server.url("/wrong"), server.url("/cut"), server.url("/good"))
+    path = fetch.download(file, tmp_path / "data")
+    assert path.read_bytes() == good
+    assert list(path.parent.iterdir()) == [path]
+    assert server.requests[0] == "/gone"
+    assert server.requests[-1] == "/good"
+
+
+def test_a_download_that_fails_everywhere_says_why_and_leaves_nothing(server: Server, tmp_path: Path) -> None:
+    server.content |= {"/wrong": b"other", "/cut": b"pixels" * 100}
+    server.truncated.add("/cut")
+    urls = [server.url("/gone"), server.url("/wrong"), server.url("/cut"), "http://127.0.0.1:1/nobody"]
+    with pytest.raises(DatasetError) as caught:
+        fetch.download(remote(b"pixels", *urls), tmp_path / "data")
+    said = str(caught.value)
+    assert "HTTP 404" in said
+    assert "published SHA-256" in said
+    assert said.count("no connection") >= 1
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_an_own_mirror_is_asked_first(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.content["/class/file.bin"] = b"pixels"
+    monkeypatch.setenv("KERASCNN_MIRROR", server.url("/class"))
+    fetch.download(remote(b"pixels", server.url("/public")), tmp_path)
+    assert server.requests == ["/class/file.bin"]
+
+
+def archive_of(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        tar.add(folder, folder.name)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def served_cifar(server: Server, small_cifar: KnownDataset, tmp_path: Path) -> KnownDataset:
+    write_cifar(tmp_path / "origin" / "cifar-10-batches-py", small_cifar)
+    content = archive_of(tmp_path / "origin" / "cifar-10-batches-py")
+    server.content["/cifar-10-python.tar.gz"] = content
+    file = remote(content, server.url("/cifar-10-python.tar.gz"), name="cifar-10-python.tar.gz")
+    return replace(small_cifar, files=(file,))
+
+
+def test_a_missing_dataset_is_fetched_once_and_then_found(server: Server, served_cifar: KnownDataset) -> None:
+    first = datasets.load_known(served_cifar)
+    second = datasets.load_known(served_cifar)
+    assert "downloaded" in first.where
+    assert "cache" in second.where
+    assert first.fingerprint == second.fingerprint
+    assert server.requests == ["/cifar-10-python.tar.gz"]
+
+
+def test_two_processes_fetch_a_dataset_once(server: Server, served_cifar: KnownDataset, tmp_path: Path) -> None:
+    program = tmp_path / "fetch_it.py"
+    file = served_cifar.files[0]
+    program.write_text(
+        "from dataclasses import replace\n"
+        "from kerascnn.data.known import DATASETS, RemoteFile\n"
+        "from kerascnn.data.fetch import fetch\n"
+        f"file = RemoteFile({file.name!r}, {file.bytes}, {file.sha256!r}, {file.mirrors!r})\n"
+        "print(fetch(replace(DATASETS['cifar10'], files=(file,))))\n"
+    )
+    both = [subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = {process.communicate(timeout=60)[0].strip() for process in both}
+    assert [process.returncode for process in both] == [0, 0]
+    assert len(printed) == 1
+    assert len(server.requests) == 1
+
+
+def test_a_published_archive_that_lies_about_is_used_if_its_hash_is_right(
+    served_cifar: KnownDataset, server: Server, tmp_path: Path
+) -> None:
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    archive = folder / "cifar-10-python.tar.gz"
+    content = server.content["/cifar-10-python.tar.gz"]
+    archive.write_bytes(content[:-100])
+    with pytest.raises(DatasetError, match="expected SHA-256"):
+        datasets.load_known(served_cifar, data_dir=folder)
+    archive.write_bytes(content)
+    assert len(datasets.load_known(served_cifar, data_dir=folder).train) == 50
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/kerascnn-outside", "cifar-10-batches-py/../../outside"])
+def test_an_archive_that_climbs_out_of_its_folder_is_refused(name: str, tmp_path: Path) -> None:
+    archive = tmp_path / "evil.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = 4
+        tar.addfile(member, io.BytesIO(b"evil"))
+    target = tmp_path / "deep" / "er" / "cifar-10-batches-py"
+    with pytest.raises(DatasetError):
+        fetch.extract(archive, target)
+    assert not list(tmp_path.rglob("outside"))
+    assert not Path("/tmp/kerascnn-outside").exists()
+    assert not target.exists()
+
+
+def test_an_archive_with_a_link_out_of_its_folder_is_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "evil.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        member = tarfile.TarInfo("cifar-10-batches-py")
+        member.type = tarfile.SYMTYPE
+        member.linkname = "/etc"
+        tar.addfile(member)
+    with pytest.raises(DatasetError):
+        fetch.extract(archive, tmp_path / "cifar-10-batches-py")
+
+
+# ── Folders of images ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def folder_recipe(path: Path, **changes: object) -> object:
+    overrides = {"dataset": f"folder:{path}", "classes": 2, "input_shape": [16, 16, 3], **changes}
+    return load_recipe("tiny", overrides, catalog=OWN_CATALOG)
+
+
+def test_a_divided_folder_is_read_with_its_own_validation_images(tmp_path: Path) -> None:
+    write_image_folder(tmp_path / "train", images=6)
+    write_image_folder(tmp_path / "val", images=3)
+    loaded = datasets.load_dataset(folder_recipe(tmp_path))
+    assert (len(loaded.train), len(loaded.validation)) == (12, 6)
+    assert loaded.class_names == ("class0", "class1")
+    pixels = loaded.train.read(np.arange(12))
+    assert pixels.shape == (12, 16, 16, 3)
+    # Each class has its own brightness, so labels and pixels belong together.
+    assert (pixels.mean(axis=(1, 2, 3)) > 100).astype(int).tolist() == loaded.train.labels.tolist()
+
+
+def test_an_undivided_folder_holds_a_share_out_and_says_so(tmp_path: Path) -> None:
+    write_image_folder(tmp_path / "images", images=10)
+    loaded = datasets.load_dataset(folder_recipe(tmp_path / "images"))
+    assert (len(loaded.train), len(loaded.validation)) == (18, 2)
+    assert "held out" in loaded.notes[0]
+    more = datasets.load_dataset(folder_recipe(tmp_path / "images", **{"train.val_split": 0.5}))
+    assert (len(more.train), len(more.validation)) == (10, 10)
+
+
+def test_an_image_that_does_not_decode_is_named_or_skipped(tmp_path: Path) -> None:
+    write_image_folder(tmp_path, images=3)
+    bad = tmp_path / "class1" / "broken.jpg"
+    bad.write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    strict = datasets.load_folder(tmp_path, (16, 16, 3))
+    everything = np.arange(len(strict.train))
+    with pytest.raises(DatasetError, match=r"broken\.jpg.*--skip-bad-images"):
+        strict.train.read(everything)
+    lenient = datasets.load_folder(tmp_path, (16, 16, 3), skip_bad=True)
+    lenient.train.read(everything)
+    assert isinstance(lenient.train, FolderImages)
+    assert lenient.train.skipped == {bad}
+
+
+def test_random_crops_depend_on_their_key_alone(tmp_path: Path) -> None:
+    write_image_folder(tmp_path, images=3)
+    images = datasets.load_folder(tmp_path, (16, 16, 3)).train
+
+    def crops(order: list[int], seed: int) -> np.ndarray:
+        return images.read_random_crops(np.array(order), lambda index: np.random.default_rng([seed, index]))
+
+    assert np.array_equal(crops([0, 1, 2], 1), crops([2, 1, 0], 1)[::-1])
+    assert not np.array_equal(crops([0, 1, 2], 1), crops([0, 1, 2], 2))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda root: (root / "only").mkdir(), "at least two classes, got 1"),
+        (lambda root: [(root / name).mkdir() for name in "ab"], "there are none"),
+    ],
+)
+def test_a_folder_without_classes_or_images_is_refused(make: object, said: str, tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    root.mkdir()
+    make(root)  # type: ignore[operator]
+    with pytest.raises(DatasetError, match=said):
+        datasets.load_folder(root, (16, 16, 3))
+
+
+def test_a_validation_class_that_training_lacks_is_refused(tmp_path: Path) -> None:
+    write_image_folder(tmp_path / "train")
+    write_image_folder(tmp_path / "val", classes=3)
+    with pytest.raises(DatasetError, match="'class2'"):
+        datasets.load_folder(tmp_path, (16, 16, 3))
+
+
+def test_a_network_for_folders_asks_for_one() -> None:
+    with pytest.raises(UsageError, match="--dataset folder:PATH"):
+        datasets.require(load_recipe("vgg16_imagenet").dataset, None, download=True)
+
+
+# ── Splits, limits, shapes, statistics ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_validation_split_and_limits_take_the_same_images_for_every_seed() -> None:
+    def load(seed: int) -> datasets.Dataset:
+        changes = {"train.val_split": 0.1, "train.limit_train": 100, "train.limit_val": 30, "train.seed": seed}
+        return datasets.load_dataset(load_recipe("tiny", changes, catalog=OWN_CATALOG))
+
+    one, two = load(1), load(2)
+    assert (len(one.train), len(one.validation)) == (100, 30)
+    assert np.array_equal(one.train.read(np.arange(100)), two.train.read(np.arange(100)))
+    # The held-out images come from the training split and are no longer in it.
+    whole = one.whole_train.read(np.arange(6000)).reshape(6000, -1)
+    held = one.validation.read(np.arange(30)).reshape(30, -1)
+    kept = one.train.read(np.arange(100)).reshape(100, -1)
+    rows = {row.tobytes() for row in whole}
+    assert all(row.tobytes() in rows for row in held)
+    assert not {row.tobytes() for row in held} & {row.tobytes() for row in kept}
+
+
+def test_a_limit_draws_from_all_classes() -> None:
+    loaded = datasets.load_dataset(load_recipe("tiny", {"train.limit_train": 200}, catalog=OWN_CATALOG))
+    assert np.bincount(loaded.train.labels, minlength=10).min() >= 5
+
+
+def test_subsets_share_their_pixels() -> None:
+    images = ArrayImages(np.zeros((10, 2, 2, 1), np.uint8), np.arange(10))
+    chosen = Subset(Subset(images, np.array([9, 3, 5])), np.array([2, 0]))
+    assert chosen.labels.tolist() == [5, 9]
+
+
+def test_small_grey_images_are_padded_by_two_and_their_channel_repeated() -> None:
+    pixels = np.random.default_rng(0).integers(1, 256, (3, 28, 28, 1), dtype=np.uint8)
+    adapted = adapt(pixels, (32, 32, 3))
+    assert np.array_equal(adapted[:, 2:30, 2:30], np.repeat(pixels, 3, axis=3))
+    assert adapted.sum() == 3 * pixels.astype(int).sum()
+    assert describe_adaptation((28, 28, 1), (32, 32, 3)) == (
+        "images of 28×28×1 meet a network for 32×32×3: the grey channel is repeated and padded with black"
+    )
+
+
+def test_an_adaptation_is_said_aloud_and_no_adaptation_is_silent() -> None:
+    adapted = datasets.load_dataset(load_recipe("stateful", catalog=OWN_CATALOG))
+    assert adapted.train.shape == (32, 32, 3)
+    assert "padded with black" in adapted.notes[0]
+    assert datasets.load_dataset(load_recipe("tiny", catalog=OWN_CATALOG)).notes == []
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [((32, 32, 3), (28, 28, 1)), ((32, 32, 3), (64, 64, 3)), ((28, 28, 1), (224, 224, 3)), ((33, 28, 3), (28, 33, 3))],
+)
+def test_every_shape_can_be_adapted(
+    found: tuple[int, int, int], wanted: tuple[int, int, int]
+) -> None:
+    pixels = np.full((2, *found), 100, np.uint8)
+    adapted = adapt(pixels, wanted)
+    assert adapted.shape == (2, *wanted)
+    assert adapted.max() == 100
+
+
+def test_too_many_classes_are_refused() -> None:
+    with pytest.raises(DatasetError, match="10 classes and tiny has 7 logits"):
+        datasets.load_dataset(load_recipe("tiny", {"classes": 7}, catalog=OWN_CATALOG))
+
+
+def test_statistics_are_exact_and_over_the_whole_training_split() -> None:
+    loaded = datasets.load_dataset(load_recipe("tiny", {"train.limit_train": 10}, catalog=OWN_CATALOG))
+    pixels = loaded.whole_train.read(np.arange(6000)).astype(np.float64)
+    found = pixel_statistics(loaded.whole_train, loaded.fingerprint)
+    assert found.mean == pytest.approx([pixels.mean()], rel=1e-12)
+    assert found.deviation == pytest.approx([pixels.std()], rel=1e-10)
+
+
+def test_statistics_are_computed_once(own_home: Path) -> None:
+    images = ArrayImages(np.arange(48, dtype=np.uint8).reshape(4, 2, 2, 3), np.zeros(4, np.int64))
+    computed = pixel_statistics(images, "abc")
+    (kept,) = (own_home / "cache" / "statistics").iterdir()
+    kept.write_text(json.dumps({"mean": [1.0], "deviation": [2.0]}))
+    assert pixel_statistics(images, "abc") == PixelStatistics([1.0], [2.0])
+    kept.write_text("{")
+    assert pixel_statistics(images, "abc") == computed == compute_statistics(images)
+
+
+def test_grey_statistics_are_repeated_for_colour_networks() -> None:
+    assert PixelStatistics([3.0], [2.0]).for_channels(3) == PixelStatistics([3.0] * 3, [2.0] * 3)
+
+
+def test_images_of_other_modes_become_rgb(tmp_path: Path) -> None:
+    path = tmp_path / "alpha.png"
+    Image.new("RGBA", (20, 20), (10, 20, 30, 128)).save(path)
+    images = FolderImages([path], np.zeros(1, np.int64), (16, 16, 3))
+    assert images.read(np.array([0]))[0, 0, 0].tolist() == [10, 20, 30]

@@ -1,0 +1,576 @@
+"""Training: the order of batches, the step, the loop's files and events, and coming back after a kill."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kerascnn
+from kerascnn.catalog import load_recipe
+from kerascnn.data.batches import TrainingBatches, ValidationBatches, read_ahead, vary
+from kerascnn.data.images import ArrayImages
+from kerascnn.errors import BackendError, CheckpointError, RunError
+from kerascnn.recipe import Augment, Train
+from kerascnn.runs import events as ev
+from kerascnn.runs.directory import open_run, read_metrics
+from kerascnn.training.backend import BACKENDS, choose_backend, installed_backends
+from kerascnn.training.checkpoint import (
+    Checkpoint,
+    Progress,
+    checkpoint_name,
+    keep_newest,
+    list_checkpoints,
+    newest_whole,
+    read_checkpoint,
+    write_checkpoint,
+)
+from kerascnn.training.schedule import LearningRate
+from tests.conftest import OWN_CATALOG, Command, effective_steps, events_of, write_image_folder
+
+# ── Batches ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def numbered_images(count: int) -> ArrayImages:
+    return ArrayImages(np.zeros((count, 2, 2, 1), np.uint8), np.arange(count))
+
+
+def epoch_labels(batches: TrainingBatches, epoch: int) -> list[int]:
+    return [label for n in range(batches.per_epoch) for label in batches.make(epoch, n)[1].tolist()]
+
+
+def test_every_epoch_is_another_permutation_of_all_images() -> None:
+    batches = TrainingBatches(numbered_images(103), 10, 3, Augment())
+    epochs = [epoch_labels(batches, epoch) for epoch in range(3)]
+    assert batches.per_epoch == 11
+    assert all(sorted(labels) == list(range(103)) for labels in epochs)
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    assert epochs[1] == epoch_labels(TrainingBatches(numbered_images(103), 10, 3, Augment()), 1)
+    assert epochs[1] != epoch_labels(TrainingBatches(numbered_images(103), 10, 4, Augment()), 1)
+
+
+def test_batches_are_the_same_on_every_machine() -> None:
+    labels = TrainingBatches(numbered_images(1000), 5, 42, Augment()).make(2, 7)[1]
+    assert labels.tolist() == BATCH_2_7
+
+
+BATCH_2_7 = [33, 561, 466, 173, 813]
+
+
+def test_validation_keeps_its_order_and_its_rest() -> None:
+    batches = ValidationBatches(numbered_images(25), 10)
+    assert [batches.make(n)[1].tolist() for n in range(batches.count)] == [
+        list(range(10)),
+        list(range(10, 20)),
+        list(range(20, 25)),
+    ]
+
+
+def test_reading_ahead_keeps_the_order_and_passes_errors_on() -> None:
+    assert list(read_ahead(lambda n: n * n, range(20))) == [n * n for n in range(20)]
+
+    def fail_at_three(n: int) -> int:
+        if n == 3:
+            raise RuntimeError("three")
+        return n
+
+    seen = []
+    with pytest.raises(RuntimeError, match="three"):
+        for value in read_ahead(fail_at_three, range(10)):
+            seen.append(value)
+    assert seen == [0, 1, 2]
+
+
+def test_each_image_is_cropped_and_flipped_by_a_draw_of_its_own() -> None:
+    image = np.arange(1, 1 + 8 * 8, dtype=np.uint8).reshape(1, 8, 8, 1)
+    pixels = np.repeat(image, 200, axis=0)
+    varied = vary(pixels, Augment(pad_crop=2, flip=True), np.random.default_rng(0))
+    assert varied.shape == pixels.shape
+    padded = np.pad(image[0], ((2, 2), (2, 2), (0, 0)))
+    windows = {}
+    for top in range(5):
+        for left in range(5):
+            window = padded[top : top + 8, left : left + 8]
+            windows[window.tobytes()] = (top, left, False)
+            windows[window[:, ::-1].tobytes()] = (top, left, True)
+    drawn = [windows[one.tobytes()] for one in varied]
+    # All 5 × 5 places and both directions come up in 200 images, and none is much preferred.
+    assert len({place[:2] for place in drawn}) == 25
+    assert 60 < sum(place[2] for place in drawn) < 140
+
+
+def test_augmentation_depends_on_seed_epoch_and_number_alone() -> None:
+    images = ArrayImages(np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8), np.arange(40))
+    batches = TrainingBatches(images, 10, 1, Augment(pad_crop=2, flip=True))
+    again = TrainingBatches(images, 10, 1, Augment(pad_crop=2, flip=True))
+    batches.make(0, 0)
+    assert np.array_equal(batches.make(1, 2)[0], again.make(1, 2)[0])
+    assert not np.array_equal(batches.make(0, 2)[0], batches.make(1, 2)[0])
+
+
+# ── Learning rates ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def rates(steps: int, **train: Any) -> list[float]:
+    schedule = LearningRate(Train(optimizer={"learning_rate": 1.0}, **train), steps)
+    return [schedule.at(step) for step in range(steps)]
+
+
+def test_schedules_are_what_their_papers_draw() -> None:
+    assert rates(4) == [1.0] * 4
+    stepped = rates(8, schedule={"name": "step", "at": [0.5, 0.75], "factor": 0.1})
+    assert stepped == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    cosine = rates(100, schedule={"name": "cosine", "final": 0.1})
+    assert cosine[0] == 1
+    assert cosine[50] == pytest.approx(0.55)
+    assert cosine == sorted(cosine, reverse=True)
+    assert rates(4, warm_up={"steps": 2, "factor": 0.1, "shape": "flat"}) == pytest.approx([0.1, 0.1, 1, 1])
+    assert rates(4, warm_up={"steps": 2, "factor": 0.5}) == pytest.approx([0.5, 0.75, 1, 1])
+
+
+def test_beyond_the_end_the_last_rate_holds() -> None:
+    schedule = LearningRate(load_recipe("resnet20_cifar").train, 100)
+    assert schedule.at(1000) == schedule.at(99) == pytest.approx(0.001)
+
+
+# ── Checkpoints ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def a_checkpoint(step: int = 3) -> Checkpoint:
+    arrays = {
+        "model/00000": np.random.default_rng(step).standard_normal((3, 4)).astype(np.float32),
+        "optimizer/00000": np.array(7, np.int64),
+        "torch/cpu": np.arange(10, dtype=np.uint8),
+        "empty": np.zeros((0, 2), np.float32),
+    }
+    return Checkpoint(arrays, Progress(step=step, epochs=2, loss_sum=0.1, best=0.3), {"backend": "torch"})
+
+
+def test_a_checkpoint_reads_back_to_the_bit(tmp_path: Path) -> None:
+    path = tmp_path / checkpoint_name(3)
+    written = a_checkpoint()
+    assert write_checkpoint(path, written) == path.stat().st_size
+    read = read_checkpoint(path)
+    assert read.progress == written.progress
+    assert read.identity == written.identity
+    for name, array in written.arrays.items():
+        assert read.arrays[name].dtype == array.dtype
+        assert read.arrays[name].shape == array.shape
+        assert read.arrays[name].tobytes() == array.tobytes()
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_any_flipped_bit_and_any_truncation_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / checkpoint_name(3)
+    write_checkpoint(path, a_checkpoint())
+    whole = path.read_bytes()
+    damaged = [whole[:cut] for cut in range(0, len(whole), 37)]
+    for at in range(0, len(whole), 11):
+        flipped = bytearray(whole)
+        flipped[at] ^= 1 << at % 8
+        damaged.append(bytes(flipped))
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=path.name):
+            read_checkpoint(path)
+
+
+def test_the_newest_whole_checkpoint_is_found_and_the_damaged_one_named(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        write_checkpoint(tmp_path / checkpoint_name(step), a_checkpoint(step))
+    (tmp_path / checkpoint_name(3)).write_bytes(b"")
+    path, checkpoint, said = newest_whole(tmp_path)
+    assert (path.name, checkpoint.progress.step) == (checkpoint_name(2), 2)
+    assert checkpoint_name(3) in said[0]
+    for step in (1, 2):
+        (tmp_path / checkpoint_name(step)).write_bytes(b"\0" * 100)
+    with pytest.raises(CheckpointError, match="expected a whole checkpoint"):
+        newest_whole(tmp_path)
+
+
+def test_the_two_newest_and_the_best_are_kept(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        write_checkpoint(tmp_path / checkpoint_name(step), a_checkpoint(step))
+    keep_newest(tmp_path, best=checkpoint_name(2))
+    assert [path.name for path in list_checkpoints(tmp_path)] == [checkpoint_name(n) for n in (5, 4, 2)]
+
+
+# ── Backends ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_backend_is_chosen_by_flag_then_variable_then_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = installed_backends()
+    last = installed[-1]
+    assert choose_backend(last).reason == "--backend"
+    monkeypatch.setenv("KERAS_BACKEND", last)
+    assert (choose_backend().name, choose_backend().reason) == (last, "KERAS_BACKEND")
+    assert choose_backend(installed[0]).name == installed[0]
+    monkeypatch.delenv("KERAS_BACKEND")
+    assert choose_backend().name == installed[0]
+    monkeypatch.setattr("kerascnn.training.backend.installed_backends", list)
+    with pytest.raises(BackendError, match=r"pip install 'kerascnn\[torch\]'"):
+        choose_backend()
+    with pytest.raises(BackendError, match=r"jax .*not installed: pip install 'kerascnn\[jax\]'"):
+        choose_backend("jax")
+
+
+@pytest.mark.backend
+def test_a_process_that_runs_one_backend_refuses_another(keras: Any, backend: str) -> None:
+    from kerascnn.training.backend import activate
+
+    other = next(name for name in BACKENDS if name != backend)
+    with pytest.raises(BackendError, match="one process, one backend"):
+        activate(other)
+
+
+# ── One step ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def numpy_of(value: Any) -> np.ndarray:
+    from keras import ops
+
+    return np.array(ops.convert_to_numpy(value))
+
+
+def prepared(changes: dict[str, Any]) -> tuple[Any, Any, Any]:
+    from kerascnn.training.optimizer import make_optimizer
+    from kerascnn.training.steps import make_steps
+
+    recipe = load_recipe("tiny", changes, catalog=OWN_CATALOG)
+    model = kerascnn.build_model(recipe)
+    optimizer = make_optimizer(recipe.train, model.trainable_variables)
+    return model, optimizer, make_steps(model, optimizer, recipe.train)
+
+
+def batch(count: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    return random.integers(0, 256, (count, 28, 28, 1), dtype=np.uint8), random.integers(0, 10, count)
+
+
+def weights_after_a_step(changes: dict[str, Any]) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
+    model, _, steps = prepared(changes)
+    before = [numpy_of(variable) for variable in model.trainable_variables]
+    steps.train(*batch())
+    after = [numpy_of(variable) for variable in model.trainable_variables]
+    return before, after, [variable.name for variable in model.trainable_variables]
+
+
+SGD = {"train.optimizer.name": "sgd", "train.optimizer.learning_rate": 0.1}
+
+
+@pytest.mark.backend
+def test_weight_decay_adds_the_kernels_to_their_gradients(keras: Any) -> None:
+    """As in the papers: w - lr (g + λ w), kernels only."""
+    before, without, names = weights_after_a_step(SGD)
+    _, decayed, _ = weights_after_a_step({**SGD, "train.weight_decay": 0.5})
+    for w, one, two, name in zip(before, without, decayed, names, strict=True):
+        expected = one - 0.1 * 0.5 * w if name == "kernel" else one
+        np.testing.assert_allclose(two, expected, rtol=1e-5, atol=1e-7)
+    assert "bias" in names
+
+
+@pytest.mark.backend
+def test_weight_decay_is_the_same_under_loss_scaling(keras: Any) -> None:
+    plain = {**SGD, "train.weight_decay": 0.5}
+    before, one, _ = weights_after_a_step(plain)
+    _, scaled, _ = weights_after_a_step({**plain, "train.precision": "mixed_float16"})
+    for w, a, b in zip(before, one, scaled, strict=True):
+        np.testing.assert_allclose(b - w, a - w, rtol=0.1, atol=3e-3)
+
+
+@pytest.mark.backend
+def test_clipping_bounds_the_norm_of_all_gradients_together(keras: Any) -> None:
+    before, after, _ = weights_after_a_step({**SGD, "train.clip_norm": 0.01})
+    norm = math.sqrt(sum(float(((b - a) ** 2).sum()) for a, b in zip(before, after, strict=True)))
+    assert norm == pytest.approx(0.1 * 0.01, rel=1e-3)
+
+
+@pytest.mark.backend
+def test_the_loss_is_the_smoothed_cross_entropy_of_the_logits(keras: Any) -> None:
+    pixels, labels = batch()
+    for smoothing in (0.0, 0.2):
+        model, _, steps = prepared({"train.label_smoothing": smoothing})
+        logits = numpy_of(model(pixels)).astype(np.float64)
+        log_softmax = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        picked = log_softmax[np.arange(len(labels)), labels]
+        expected = -((1 - smoothing) * picked + smoothing * log_softmax.mean(axis=1)).mean()
+        val_loss, val_right = steps.evaluate(pixels, labels)
+        loss, right = steps.train(pixels, labels)
+        assert float(numpy_of(loss)) == pytest.approx(expected, rel=1e-5)
+        assert float(numpy_of(val_loss)) == pytest.approx(-picked.mean(), rel=1e-5)
+        assert int(numpy_of(right)) == int(numpy_of(val_right)) == int((logits.argmax(axis=1) == labels).sum())
+
+
+@pytest.mark.backend
+def test_the_moving_average_is_used_for_validation_and_leaves_the_weights_alone(keras: Any) -> None:
+    from kerascnn.training.optimizer import averaged_weights
+
+    model, optimizer, steps = prepared({"train.ema": 0.75, **SGD})
+    history = []
+    for _ in range(3):
+        steps.train(*batch())
+        history.append(numpy_of(model.trainable_variables[0]))
+    expected = history[0]
+    for weights in history[1:]:
+        expected = 0.75 * expected + 0.25 * weights
+    with averaged_weights(model, optimizer):
+        np.testing.assert_allclose(numpy_of(model.trainable_variables[0]), expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(numpy_of(model.trainable_variables[0]), history[-1])
+
+
+# Losses of the first ten steps, printed on torch; every backend must give them.
+CNN2_LOSSES = [2.679001569747925, 4.483213901519775, 4.18449592590332, 3.624354839324951, 4.822770595550537, 3.2271180152893066, 2.868208885192871, 3.642102003097534, 3.700244665145874, 3.1845812797546387]
+
+
+@pytest.mark.backend
+def test_the_first_losses_are_the_same_on_every_backend(keras: Any) -> None:
+    changes = {"dataset": "fashion_mnist_mini", "train.limit_train": 640, "train.batch_size": 64}
+    changes |= {"train.limit_val": 64, "train.epochs": 1}
+    result = kerascnn.train(load_recipe("cnn2_cifar", changes))
+    losses = [event["loss"] for event in events_of(result.run_dir, "step")]
+    assert losses[0] == pytest.approx(CNN2_LOSSES[0], rel=1e-5)
+    assert losses == pytest.approx(CNN2_LOSSES, rel=1e-3)
+
+
+# ── A whole run ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def own(name: str, **changes: Any) -> kerascnn.Recipe:
+    return load_recipe(name, {key.replace("__", "."): value for key, value in changes.items()}, catalog=OWN_CATALOG)
+
+
+@pytest.mark.backend
+def test_a_network_learns_and_its_run_tells_how(keras: Any, backend: str, tmp_path: Path) -> None:
+    heard: list[ev.Event] = []
+    recipe = own("tiny", train__epochs=3, train__limit_train=1500)
+    result = kerascnn.train(recipe, run_dir=tmp_path / "run", listeners=[heard.append])
+    run = open_run(tmp_path / "run")
+    assert (result.state, result.exit_code, result.figures["steps"]) == ("finished", 0, 90)
+    assert result.figures["val_accuracy"] > 0.6
+    assert result.figures["loss"] < 1.2
+    # The files of a run.
+    names = {path.name for path in run.path.iterdir()}
+    assert names >= {
+        "recipe.toml",
+        "environment.json",
+        "events.jsonl",
+        "metrics.csv",
+        "checkpoints",
+        "model.keras",
+        "best.weights.h5",
+        "result.json",
+    }
+    assert run.recipe() == recipe
+    assert run.environment()["backend"] == backend
+    assert run.environment()["versions"].keys() >= {"keras", backend, "numpy", "python"}
+    assert not list(run.path.rglob("*partial*"))
+    assert not (run.path / "owner.json").exists()
+    # The events, on disk and to the listener alike.
+    events = run.events()
+    assert [event.kind for event in events] == [event.kind for event in heard]
+    phases = [event.phase for event in ev.of_kind(events, ev.Phase)]
+    assert phases[:3] == ["importing", "loading data", "building"]
+    assert phases.count("validating") == 3
+    steps = list(ev.of_kind(events, ev.StepDone))
+    assert [step.step for step in steps][:50] == list(range(1, 51))
+    assert np.mean([step.loss for step in steps[:5]]) > np.mean([step.loss for step in steps[-5:]])
+    epochs = list(ev.of_kind(events, ev.EpochDone))
+    assert [epoch.epoch for epoch in epochs] == [1, 2, 3]
+    assert isinstance(events[-1], ev.RunEnded)
+    assert [row["val_loss"] for row in read_metrics(run.metrics_file)] == [epoch.val_loss for epoch in epochs]
+    assert json.loads(run.result_file.read_text())["figures"]["val_accuracy"] == epochs[-1].val_accuracy
+    assert len(list_checkpoints(run.checkpoints)) in (2, 3)
+
+
+@pytest.mark.backend
+def test_an_epochs_figures_are_means_over_its_images(keras: Any) -> None:
+    """The last batch is smaller and counts less."""
+    result = kerascnn.train(own("tiny", train__limit_train=130, train__batch_size=50))
+    steps = [event["loss"] for event in events_of(result.run_dir, "step")]
+    (epoch,) = events_of(result.run_dir, "epoch")
+    assert len(steps) == 3
+    assert epoch["loss"] == pytest.approx((50 * steps[0] + 50 * steps[1] + 30 * steps[2]) / 130, rel=1e-12)
+
+
+@pytest.mark.backend
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoint(keras: Any) -> None:
+    changes = {"train__optimizer": {"name": "sgd", "learning_rate": 1000.0, "momentum": 0.9}}
+    changes |= {"train__scaling": "none", "train__epochs": 2}
+    result = kerascnn.train(own("tiny", **changes))
+    assert (result.state, result.exit_code) == ("diverged", 1)
+    assert "loss of step" in result.message
+    last = events_of(result.run_dir)[-1]
+    assert (last["kind"], last["state"]) == ("run ended", "diverged")
+    for path in list_checkpoints(result.run_dir / "checkpoints"):
+        assert all(np.isfinite(array).all() for array in read_checkpoint(path).arrays.values())
+
+
+@pytest.mark.backend
+def test_early_stopping_ends_a_run_that_no_longer_improves(keras: Any) -> None:
+    changes = {"train__optimizer": {"name": "sgd", "learning_rate": 1e-9}, "train__epochs": 50}
+    changes |= {"train__early_stopping": {"monitor": "val_accuracy", "patience": 2}, "train__limit_train": 50}
+    result = kerascnn.train(own("tiny", **changes))
+    assert result.figures["epochs"] == 3
+    assert "hasn't improved for 2 epochs" in result.message
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_learns(keras: Any, precision: str) -> None:
+    result = kerascnn.train(own("tiny", train__precision=precision, train__epochs=2, train__limit_train=1000))
+    assert result.figures["loss"] < 1.8
+
+
+@pytest.mark.backend
+def test_a_folder_of_images_is_trained_on(keras: Any, tmp_path: Path) -> None:
+    write_image_folder(tmp_path / "images" / "train", images=20)
+    write_image_folder(tmp_path / "images" / "val", images=5)
+    changes = {"dataset": f"folder:{tmp_path / 'images'}", "classes": 2, "input_shape": [16, 16, 3]}
+    changes |= {"train__augment": {"random_resized_crop": True, "flip": True}, "train__epochs": 6}
+    changes |= {"train__batch_size": 10, "train__scaling": "standardize"}
+    result = kerascnn.train(own("tiny", **changes))
+    assert result.figures["val_accuracy"] == 1.0
+
+
+# ── Coming back ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def final_state(run_dir: Path) -> Checkpoint:
+    return read_checkpoint(list_checkpoints(run_dir / "checkpoints")[0])
+
+
+def same_state(one: Checkpoint, two: Checkpoint) -> bool:
+    return one.arrays.keys() == two.arrays.keys() and all(
+        one.arrays[name].tobytes() == two.arrays[name].tobytes() for name in one.arrays
+    )
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Until something is there, or the process that should bring it is gone."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def train_arguments(run_dir: Path, precision: str = "float32") -> list[object]:
+    return [
+        "train",
+        "stateful",
+        "--catalog",
+        OWN_CATALOG,
+        "--run-dir",
+        run_dir,
+        "--set",
+        f"train.precision={precision}",
+        "--checkpoint-minutes",
+        0.0005,
+    ]
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_killed_run_goes_on_to_the_bit(
+    precision: str, tmp_path: Path, kerascnn_command: Command, start_command: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """With dropout, augmentation, BatchNorm, a schedule, a moving average, smoothing and clipping."""
+    assert kerascnn_command(*train_arguments(tmp_path / "whole", precision)).returncode == 0
+    killed = tmp_path / "killed"
+    process = start_command(*train_arguments(killed, precision))
+    # In the middle of the first epoch, past a checkpoint.
+    wait_for(lambda: (killed / "events.jsonl").exists() and len(events_of_live(killed, "checkpoint")) >= 3, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    step = len(effective_steps_live(killed))
+    assert 0 < step < 40
+    resumed = kerascnn_command("train", "--resume", killed)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on after step" in resumed.stderr
+    whole_end, killed_end = final_state(tmp_path / "whole"), final_state(killed)
+    assert killed_end.progress.step == 40
+    assert same_state(whole_end, killed_end)
+    one, two = effective_steps(tmp_path / "whole"), effective_steps(killed)
+    common = one.keys() & two.keys()
+    assert len(common) >= 30
+    assert {step: one[step] for step in common} == {step: two[step] for step in common}
+    keep = ("loss", "accuracy", "val_loss", "val_accuracy")
+    assert [[e[k] for k in keep] for e in whole_end.progress.history] == [
+        [e[k] for k in keep] for e in killed_end.progress.history
+    ]
+    assert open_run(killed).summary().state == "finished"
+
+
+def events_of_live(run_dir: Path, kind: str) -> list[ev.Event]:
+    return [event for event in ev.read_events(run_dir / "events.jsonl")[0] if event.kind == kind]
+
+
+def effective_steps_live(run_dir: Path) -> list[ev.Event]:
+    return events_of_live(run_dir, "step")
+
+
+@pytest.mark.backend
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 75), ("SIGUSR1", 75)])
+def test_a_signal_saves_a_checkpoint_and_says_how_to_go_on(
+    name: str, code: int, tmp_path: Path, start_command: Callable[..., subprocess.Popen[str]], kerascnn_command: Command
+) -> None:
+    run_dir = tmp_path / "run"
+    process = start_command(
+        "train", "tiny", "--catalog", OWN_CATALOG, "--run-dir", run_dir, "--epochs", 500, "--limit-train", 6000
+    )
+    wait_for(lambda: len(events_of_live(run_dir, "step")) >= 3, process)
+    process.send_signal(getattr(signal, name))
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert f"--resume {run_dir}" in said
+    assert "Traceback" not in said
+    events = events_of(run_dir)
+    assert [events[-2]["kind"], events[-1]["kind"]] == ["checkpoint", "run ended"]
+    assert events[-1]["state"] == "interrupted"
+    assert final_state(run_dir).progress.step == events[-1]["step"]
+
+
+@pytest.mark.backend
+def test_a_run_has_one_writer(keras: Any, tmp_path: Path) -> None:
+    from kerascnn.runs.directory import Writer
+
+    result = kerascnn.train(own("tiny", train__limit_train=50))
+    run = open_run(result.run_dir)
+    writer = Writer(run)
+    try:
+        with pytest.raises(RunError, match=f"process {os.getpid()} works on this run"):
+            kerascnn.resume(run)
+    finally:
+        writer.close()
+
+
+@pytest.mark.backend
+def test_a_checkpoint_of_another_batch_size_is_refused(keras: Any) -> None:
+    result = kerascnn.train(own("tiny", train__limit_train=100))
+    run = open_run(result.run_dir)
+    run.recipe_file.write_text(run.recipe_file.read_text().replace("batch_size = 50", "batch_size = 25"))
+    with pytest.raises(CheckpointError, match="expected batch_size to be 25, the checkpoint has 50"):
+        kerascnn.resume(run)
+
+
+@pytest.mark.backend
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(keras: Any) -> None:
+    result = kerascnn.train(own("tiny", train__limit_train=100, train__epochs=2))
+    run = open_run(result.run_dir)
+    newest = list_checkpoints(run.checkpoints)[0]
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[: len(whole) // 2])
+    again = kerascnn.resume(run)
+    assert again.state == "finished"
+    assert any(newest.name in event["message"] for event in events_of(run.path, "warning"))
+    assert newest.read_bytes() == whole

@@ -1,0 +1,312 @@
+"""The networks: their sizes, their layers, their first weights, one step of each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kerascnn
+from kerascnn.catalog import list_models, load_recipe
+from kerascnn.errors import RecipeError, UsageError
+from kerascnn.zoo import build_model
+
+pytestmark = pytest.mark.backend
+
+# The constants of any three-channel dataset, for networks that standardise.
+MEAN, DEVIATION = [125.3, 123.0, 113.9], [63.0, 62.1, 66.7]
+
+
+def built(name: str, **overrides: object) -> Any:
+    recipe = load_recipe(name, overrides)
+    channels = recipe.input_shape[2]
+    return build_model(recipe, mean=MEAN[:channels], deviation=DEVIATION[:channels])
+
+
+def numpy_of(value: Any) -> np.ndarray:
+    from keras import ops
+
+    return np.array(ops.convert_to_numpy(value))
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_a_network_is_as_its_card_says_and_takes_a_step(keras: Any, name: str) -> None:
+    from kerascnn.training.optimizer import make_optimizer
+    from kerascnn.training.steps import make_steps
+    from kerascnn.zoo.counting import count
+
+    recipe = load_recipe(name)
+    model = built(name)
+    card = recipe.card.model_dump(include={"trainable_weights", "total_weights", "multiply_adds"})
+    assert asdict(count(model)) == card
+    assert model.output.shape == (None, recipe.classes)
+    before = [numpy_of(variable) for variable in model.trainable_variables[-2:]]
+    steps = make_steps(model, make_optimizer(recipe.train, model.trainable_variables), recipe.train)
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (2, *recipe.input_shape), dtype=np.uint8)
+    loss, right = steps.train(pixels, random.integers(0, recipe.classes, 2))
+    assert math.isfinite(float(numpy_of(loss)))
+    assert 0 <= int(numpy_of(right)) <= 2
+    after = [numpy_of(variable) for variable in model.trainable_variables[-2:]]
+    assert all(not np.array_equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+def test_the_published_sizes(keras: Any) -> None:
+    """What the papers, or the repositories that the figures belong to, print."""
+    published = {
+        "vgg16_imagenet": 138_357_544,
+        "vgg16_cifar": 14_914_378,
+        "vgg16_bn_cifar": 14.73e6,
+        "vgg16_bn_imagenet": 138_365_992,
+        "resnet20_cifar": 0.27e6,
+        "resnet110_cifar": 1.73e6,
+        "resnet18_cifar": 11.17e6,
+        "wrn28_10_cifar": 36.5e6,
+        "densenet40_k12_cifar": 1.02e6,
+        "densenet_bc100_k12_cifar": 0.77e6,
+    }
+    for name, weights in published.items():
+        assert load_recipe(name).card.trainable_weights == pytest.approx(weights, rel=5e-3 if weights < 1e8 else 0)
+
+
+def test_vgg16_takes_keras_weights_and_gives_keras_softmax(keras: Any) -> None:
+    theirs = keras.applications.VGG16(weights=None)
+    ours = kerascnn.build_model("vgg16_imagenet")
+    random = np.random.default_rng(0)
+    for layer in theirs.layers:
+        if layer.weights:
+            values = [
+                random.standard_normal(v.shape, dtype=np.float32) * (2 / math.prod(v.shape[:-1] or (1,))) ** 0.5
+                for v in layer.weights
+            ]
+            layer.set_weights(values)
+            ours.get_layer(layer.name).set_weights(values)
+    pixels = random.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    prepared = keras.applications.vgg16.preprocess_input(pixels.astype(np.float32))
+    expected = numpy_of(theirs(prepared, training=False))
+    found = numpy_of(keras.ops.softmax(ours(pixels, training=False)))
+    assert expected.max() > 0.01
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "expected"),
+    [
+        ("unit", lambda p: p / 255),
+        ("symmetric", lambda p: p / 127.5 - 1),
+        ("standardize", lambda p: (p - MEAN) / DEVIATION),
+        ("caffe", lambda p: p[..., ::-1] - np.array([103.939, 116.779, 123.68])),
+        ("none", lambda p: p),
+    ],
+)
+def test_pixels_are_scaled_once_inside_the_network(keras: Any, scaling: str, expected: Any) -> None:
+    from kerascnn.zoo.scaling import scale_pixels
+
+    inputs = keras.Input((2, 2, 3), dtype="uint8")
+    model = keras.Model(inputs, scale_pixels(inputs, scaling, MEAN, DEVIATION))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 2, 2, 3), dtype=np.uint8)
+    np.testing.assert_allclose(numpy_of(model(pixels)), expected(pixels.astype(np.float64)), rtol=1e-5, atol=2e-5)
+
+
+def test_standardised_pixels_do_not_change_with_the_scale_and_offset_of_the_raw_ones(keras: Any) -> None:
+    """Y = aX + b with a > 0 standardises to the same values as X."""
+    from kerascnn.data.images import ArrayImages
+    from kerascnn.data.statistics import compute_statistics
+    from kerascnn.zoo.scaling import scale_pixels
+
+    x = np.random.default_rng(0).integers(0, 60, (20, 4, 4, 3), dtype=np.uint8)
+
+    def standardised(pixels: np.ndarray) -> np.ndarray:
+        found = compute_statistics(ArrayImages(pixels, np.zeros(len(pixels), np.int64)))
+        inputs = keras.Input((4, 4, 3), dtype="uint8")
+        model = keras.Model(inputs, scale_pixels(inputs, "standardize", found.mean, found.deviation))
+        return numpy_of(model(pixels))
+
+    np.testing.assert_allclose(standardised(x), standardised(3 * x + 7), atol=1e-4)
+    np.testing.assert_allclose(standardised(x).std(axis=(0, 1, 2)), 1, atol=1e-4)
+
+
+def test_a_convolution_is_a_correlation_with_rows_before_columns(keras: Any) -> None:
+    """A kernel whose height and width are swapped, or flipped, gives other values."""
+    model = built("cnn2_cifar", filters=[4], hidden=[8])
+    layer = model.get_layer("block1_conv1")
+    pixels = np.random.default_rng(0).random((1, 32, 32, 3), dtype=np.float32)
+    kernel, bias = (numpy_of(v) for v in layer.weights)
+    padded = np.pad(pixels[0], ((1, 1), (1, 1), (0, 0)))
+    expected = np.einsum("hwc,hwcf->f", padded[5:8, 9:12], kernel) + bias
+    np.testing.assert_allclose(numpy_of(layer(pixels))[0, 5, 9], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_group_skip_pads_by_one_on_every_side(keras: Any) -> None:
+    """Keras's own ``same`` begins a stride of 2 one pixel later."""
+    model = built("plain12_residual")
+    skip = model.get_layer("block1_skip")
+    padded = model.get_layer("block1_skip_pad")
+    pixels = np.random.default_rng(0).random((1, 32, 32, 3), dtype=np.float32)
+    kernel, bias = (numpy_of(v) for v in skip.weights)
+    found = numpy_of(skip(padded(pixels)))
+    assert found.shape == (1, 16, 16, 64)
+    expected = np.einsum("hwc,hwcf->f", np.pad(pixels[0], ((1, 1), (1, 1), (0, 0)))[0:3, 0:3], kernel) + bias
+    np.testing.assert_allclose(found[0, 0, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("batch_norm", "order", "bias"),
+    [
+        ("none", ["conv1", "conv1_relu"], True),
+        ("after", ["conv1", "conv1_relu", "conv1_bn"], True),
+        ("before", ["conv1", "conv1_bn", "conv1_relu"], False),
+    ],
+)
+def test_batch_norm_stands_where_the_recipe_says(keras: Any, batch_norm: str, order: list[str], bias: bool) -> None:
+    model = built("plain12_relu", batch_norm=batch_norm)
+    names = [layer.name for layer in model.layers if layer.name.startswith("block1_conv1")]
+    assert names == [f"block1_{name}" for name in order]
+    assert model.get_layer("block1_conv1").use_bias is bias
+    for layer in model.layers:
+        if layer.name.endswith("_bn"):
+            assert (layer.momentum, layer.epsilon) == (0.9, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet20_cifar", "wrn28_10_cifar", "densenet40_k12_cifar", "vgg16_cifar"])
+@pytest.mark.parametrize("batch_norm", ["none", "after", "before"])
+def test_batch_norm_activation_and_initializer_are_keys_of_every_family(
+    keras: Any, name: str, batch_norm: str
+) -> None:
+    small = {"depth": 10, "widen": 1} if name.startswith("wrn") else {}
+    model = built(name, batch_norm=batch_norm, activation="silu", initializer="glorot_uniform", **small)
+    kinds = {type(layer).__name__ for layer in model.layers}
+    assert ("BatchNormalization" in kinds) is (batch_norm != "none")
+    activations = [layer for layer in model.layers if type(layer).__name__ == "Activation"]
+    assert activations
+    assert all(layer.activation.__name__ == "silu" for layer in activations)
+    convs = [layer for layer in model.layers if type(layer).__name__ == "Conv2D"]
+    assert all(type(layer.kernel_initializer).__name__ == "GlorotUniform" for layer in convs)
+
+
+def test_the_pad_shortcut_has_no_weights_and_keeps_every_second_pixel(keras: Any) -> None:
+    from kerascnn.zoo.residual import pad_shortcut
+
+    inputs = keras.Input((4, 4, 2))
+    model = keras.Model(inputs, pad_shortcut(inputs, 6, strides=2, name="skip"))
+    x = np.random.default_rng(0).random((1, 4, 4, 2), dtype=np.float32)
+    found = numpy_of(model(x))
+    assert model.weights == []
+    np.testing.assert_array_equal(found[..., 2:4], x[:, ::2, ::2])
+    assert not found[..., :2].any()
+    assert not found[..., 4:].any()
+
+
+# ── Initial weights ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("initializer", "variance"), [("glorot_uniform", "2/(in+out)"), ("he_normal", "2/in")])
+def test_initial_variances_are_glorots_and_hes(keras: Any, initializer: str, variance: str) -> None:
+    model = kerascnn.build_model(load_recipe("plain12_relu", {"initializer": initializer}))
+    for name in ("block2_conv2", "block4_conv3", "hidden1"):
+        kernel = numpy_of(model.get_layer(name).kernel)
+        n_in, n_out = math.prod(kernel.shape[:-1]), kernel.shape[-1] * math.prod(kernel.shape[:-2])
+        expected = 2 / (n_in + n_out) if variance == "2/(in+out)" else 2 / n_in
+        assert kernel.var() == pytest.approx(expected, rel=0.02)
+        assert abs(kernel.mean()) < 4 * math.sqrt(expected / kernel.size)
+        # Keras's he_normal is cut at two deviations of the normal it is drawn from, PyTorch's isn't.
+        limit = math.sqrt(3 * expected) if initializer == "glorot_uniform" else 2 * math.sqrt(expected) / 0.87962566
+        assert 0.98 * limit < np.abs(kernel).max() <= limit
+
+
+def test_initial_weights_are_the_same_on_every_backend(keras: Any) -> None:
+    """The numbers were printed on torch; every backend must draw them."""
+    model = kerascnn.build_model("plain12_relu", seed=7)
+    kernel = numpy_of(model.get_layer("block1_conv1").kernel)
+    np.testing.assert_array_equal(kernel[0, 0, :2, 0], FIRST_KERNEL)
+    assert float(kernel.astype(np.float64).sum()) == pytest.approx(FIRST_SUM, abs=1e-9)
+
+
+FIRST_KERNEL = np.array([-0.042011916637420654, 0.06665162742137909], np.float32)
+FIRST_SUM = 1.1607153773875325
+
+
+def test_initial_weights_depend_on_the_seed_and_the_layers_name_alone(keras: Any) -> None:
+    one, two = kerascnn.build_model("plain12_relu", seed=1), kerascnn.build_model("plain12_silu", seed=1)
+    other = kerascnn.build_model("plain12_relu", seed=2)
+
+    def kernel(model: Any, name: str) -> np.ndarray:
+        return numpy_of(model.get_layer(name).kernel)
+
+    assert np.array_equal(kernel(one, "block3_conv2"), kernel(two, "block3_conv2"))
+    assert not np.array_equal(kernel(one, "block3_conv2"), kernel(other, "block3_conv2"))
+    assert not np.array_equal(kernel(one, "block3_conv2"), kernel(one, "block3_conv3"))
+    assert not any(numpy_of(layer.bias).any() for layer in one.layers if getattr(layer, "bias", None) is not None)
+
+
+# ── Building ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_standardised_networks_ask_for_their_constants(keras: Any) -> None:
+    with pytest.raises(UsageError, match="mean= and deviation="):
+        kerascnn.build_model("plain12_standardized")
+
+
+def test_a_saved_network_takes_raw_images_without_any_code_of_ours(keras: Any, tmp_path: Any) -> None:
+    for name in ("resnet20_cifar", "vgg16_cifar"):
+        recipe = load_recipe(name, {"train.scaling": "caffe"})
+        model = kerascnn.build_model(recipe)
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+        pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+        np.testing.assert_allclose(numpy_of(loaded(pixels)), numpy_of(model(pixels)), rtol=1e-5, atol=1e-5)
+
+
+def test_a_builder_of_the_users_own_is_found_by_name(keras: Any, tmp_path: Any, monkeypatch: Any) -> None:
+    (tmp_path / "ours_builder.py").write_text(
+        "from keras import layers\n"
+        "def build(x, *, classes, width, **style):\n"
+        "    x = layers.Conv2D(width, 3, activation=style['activation'])(x)\n"
+        "    return layers.Dense(classes)(layers.GlobalMaxPooling2D()(x))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    catalog = tmp_path / "own.toml"
+    catalog.write_text(
+        '[models.own]\nbuilder = "ours_builder:build"\ndataset = "cifar10"\narguments = { width = 5 }\n'
+        '[models.wrong]\nbuilder = "ours_builder:build"\ndataset = "cifar10"\n'
+        '[models.missing]\nbuilder = "ours_builder:nothing"\ndataset = "cifar10"\n'
+        '[models.typo]\nbuilder = "plian"\ndataset = "cifar10"\n'
+    )
+    model = kerascnn.build_model(load_recipe("own", catalog=catalog))
+    assert model.output.shape == (None, 10)
+    for name, said in (("wrong", "width"), ("missing", "ours_builder:nothing"), ("typo", "did you mean 'plain'")):
+        with pytest.raises(RecipeError, match=said):
+            kerascnn.build_model(load_recipe(name, catalog=catalog))
+
+
+def test_too_many_pools_are_refused_in_a_sentence(keras: Any) -> None:
+    with pytest.raises(RecipeError, match="6 pools of 2×2 leave nothing of 32 pixels"):
+        built("plain12_relu", filters=[4] * 6)
+
+
+# ── BatchNorm, as the lecture works it out ────────────────────────────────────────────────────────────────────────────
+
+
+def batch_norm(keras: Any, x: np.ndarray) -> np.ndarray:
+    """BatchNorm as the networks use it, in training, on ``(samples, height, width, channels)``."""
+    model = built("plain12_bn")
+    config = model.get_layer("block1_conv1_bn").get_config()
+    layer = keras.layers.BatchNormalization(axis=-1, momentum=config["momentum"], epsilon=config["epsilon"])
+    return numpy_of(layer(x.astype(np.float32), training=True))
+
+
+def test_batch_norm_gives_the_lectures_worked_examples(keras: Any) -> None:
+    three = np.array([[[7, 5], [0, 4]], [[0, 7], [3, 1]], [[2, 0], [0, 1]]])
+    expected = [[[1.75, 0.97], [-0.97, 0.58]], [[-0.97, 1.75], [0.19, -0.58]], [[-0.19, -0.97], [-0.97, -0.58]]]
+    np.testing.assert_allclose(batch_norm(keras, three[..., None])[..., 0], expected, atol=6e-3)
+    six = np.array([1, 3, 9, 4, 6, 7]).reshape(6, 1, 1, 1)
+    np.testing.assert_allclose(
+        batch_norm(keras, six).ravel(), [-1.51, -0.75, 1.51, -0.37, 0.37, 0.75], atol=1e-2
+    )
+    channels = np.stack([[[0, 5], [3, 0]], [[7, 2], [0, 3]]], axis=-1)[None]
+    found = batch_norm(keras, channels)[0]
+    np.testing.assert_allclose(found[..., 0], [[-0.94, 1.41], [0.47, -0.94]], atol=6e-3)
+    np.testing.assert_allclose(found[..., 1], [[1.56, -0.39], [-1.17, 0]], atol=1e-2)
