@@ -568,9 +568,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(keras: Any) -> None:
     result = kerascnn.train(own("tiny", train__limit_train=100, train__epochs=2))
     run = open_run(result.run_dir)
     newest = list_checkpoints(run.checkpoints)[0]
-    whole = newest.read_bytes()
-    newest.write_bytes(whole[: len(whole) // 2])
+    whole = read_checkpoint(newest)
+    newest.write_bytes(newest.read_bytes()[:1000])
     again = kerascnn.resume(run)
     assert again.state == "finished"
     assert any(newest.name in event["message"] for event in events_of(run.path, "warning"))
-    assert newest.read_bytes() == whole
+    assert same_state(read_checkpoint(newest), whole)
