@@ -56,7 +56,7 @@ def write_mnist(folder: Path, known: KnownDataset, *, compress: bool) -> dict[st
 class Python2Pickler(pickle._Pickler):
     """Pickle as the published files are: byte strings of Python 2, NumPy's old module name."""
 
-    dispatch = dict(pickle._Pickler.dispatch)
+    dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012 - as pickle has it
 
     def save_bytes(self, obj: bytes) -> None:
         self.write(pickle.BINSTRING + len(obj).to_bytes(4, "little") + obj)
@@ -131,7 +131,7 @@ def test_a_damaged_idx_file_is_named_with_what_was_expected(content: bytes, said
 def test_a_truncated_gzip_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "images.gz"
     path.write_bytes(gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (50, 50))))[:-200])
-    with pytest.raises(DatasetError, match="images.gz"):
+    with pytest.raises(DatasetError, match=r"images\.gz"):
         formats.read_idx(path, (50, 50))
 
 
@@ -477,8 +477,7 @@ def test_an_image_that_does_not_decode_is_named_or_skipped(tmp_path: Path) -> No
         strict.train.read(everything)
     lenient = datasets.load_folder(tmp_path, (16, 16, 3), skip_bad=True)
     lenient.train.read(everything)
-    assert isinstance(lenient.train, FolderImages)
-    assert lenient.train.skipped == {bad}
+    assert lenient.skipped == {bad}
 
 
 def test_random_crops_depend_on_their_key_alone(tmp_path: Path) -> None:
@@ -571,9 +570,7 @@ def test_an_adaptation_is_said_aloud_and_no_adaptation_is_silent() -> None:
     ("found", "wanted"),
     [((32, 32, 3), (28, 28, 1)), ((32, 32, 3), (64, 64, 3)), ((28, 28, 1), (224, 224, 3)), ((33, 28, 3), (28, 33, 3))],
 )
-def test_every_shape_can_be_adapted(
-    found: tuple[int, int, int], wanted: tuple[int, int, int]
-) -> None:
+def test_every_shape_can_be_adapted(found: tuple[int, int, int], wanted: tuple[int, int, int]) -> None:
     pixels = np.full((2, *found), 100, np.uint8)
     adapted = adapt(pixels, wanted)
     assert adapted.shape == (2, *wanted)

@@ -18,7 +18,7 @@ ZOO = """
     plain12_standardized plain12_symmetric plain12_bn plain12_he plain12_silu plain12_residual plain12_dense
     plain12_longskip plain12_fullskip plain12_lowlr vgg16_bn_imagenet vgg16_bn_cifar resnet20_cifar resnet110_cifar
     resnet18_cifar wrn28_10_cifar densenet40_k12_cifar densenet_bc100_k12_cifar
-""".split()
+""".split()  # noqa: SIM905 - one name after the other reads better
 
 
 def test_the_zoo_is_complete() -> None:
@@ -187,7 +187,9 @@ def test_an_own_catalog_comes_on_top(tmp_path: Path) -> None:
 
 def test_merge_leaves_its_arguments_alone() -> None:
     under = {"train": {"augment": {"flip": True}}}
-    assert merge(under, {"train": {"augment": {"pad_crop": 4}}}) == {"train": {"augment": {"flip": True, "pad_crop": 4}}}
+    assert merge(under, {"train": {"augment": {"pad_crop": 4}}}) == {
+        "train": {"augment": {"flip": True, "pad_crop": 4}}
+    }
     assert under == {"train": {"augment": {"flip": True}}}
 
 

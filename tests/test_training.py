@@ -83,11 +83,10 @@ def test_reading_ahead_keeps_the_order_and_passes_errors_on() -> None:
             raise RuntimeError("three")
         return n
 
-    seen = []
+    reading = read_ahead(fail_at_three, range(10))
+    assert [next(reading) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(RuntimeError, match="three"):
-        for value in read_ahead(fail_at_three, range(10)):
-            seen.append(value)
-    assert seen == [0, 1, 2]
+        next(reading)
 
 
 def test_each_image_is_cropped_and_flipped_by_a_draw_of_its_own() -> None:
@@ -328,7 +327,18 @@ def test_the_moving_average_is_used_for_validation_and_leaves_the_weights_alone(
 
 
 # Losses of the first ten steps, printed on torch; every backend must give them.
-CNN2_LOSSES = [2.679001569747925, 4.483213901519775, 4.18449592590332, 3.624354839324951, 4.822770595550537, 3.2271180152893066, 2.868208885192871, 3.642102003097534, 3.700244665145874, 3.1845812797546387]
+CNN2_LOSSES = [
+    2.679001569747925,
+    4.483213901519775,
+    4.18449592590332,
+    3.624354839324951,
+    4.822770595550537,
+    3.2271180152893066,
+    2.868208885192871,
+    3.642102003097534,
+    3.700244665145874,
+    3.1845812797546387,
+]
 
 
 @pytest.mark.backend

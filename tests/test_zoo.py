@@ -173,9 +173,7 @@ def test_batch_norm_stands_where_the_recipe_says(keras: Any, batch_norm: str, or
 
 @pytest.mark.parametrize("name", ["resnet20_cifar", "wrn28_10_cifar", "densenet40_k12_cifar", "vgg16_cifar"])
 @pytest.mark.parametrize("batch_norm", ["none", "after", "before"])
-def test_batch_norm_activation_and_initializer_are_keys_of_every_family(
-    keras: Any, name: str, batch_norm: str
-) -> None:
+def test_batch_norm_activation_and_initializer_are_keys_of_every_family(keras: Any, name: str, batch_norm: str) -> None:
     small = {"depth": 10, "widen": 1} if name.startswith("wrn") else {}
     model = built(name, batch_norm=batch_norm, activation="silu", initializer="glorot_uniform", **small)
     kinds = {type(layer).__name__ for layer in model.layers}
@@ -303,9 +301,7 @@ def test_batch_norm_gives_the_lectures_worked_examples(keras: Any) -> None:
     expected = [[[1.75, 0.97], [-0.97, 0.58]], [[-0.97, 1.75], [0.19, -0.58]], [[-0.19, -0.97], [-0.97, -0.58]]]
     np.testing.assert_allclose(batch_norm(keras, three[..., None])[..., 0], expected, atol=6e-3)
     six = np.array([1, 3, 9, 4, 6, 7]).reshape(6, 1, 1, 1)
-    np.testing.assert_allclose(
-        batch_norm(keras, six).ravel(), [-1.51, -0.75, 1.51, -0.37, 0.37, 0.75], atol=1e-2
-    )
+    np.testing.assert_allclose(batch_norm(keras, six).ravel(), [-1.51, -0.75, 1.51, -0.37, 0.37, 0.75], atol=1e-2)
     channels = np.stack([[[0, 5], [3, 0]], [[7, 2], [0, 3]]], axis=-1)[None]
     found = batch_norm(keras, channels)[0]
     np.testing.assert_allclose(found[..., 0], [[-0.94, 1.41], [0.47, -0.94]], atol=6e-3)

@@ -39,6 +39,7 @@ class Dataset:
 
     ``whole_train`` is the training split before splits and limits: the constants of ``standardize`` come from it.
     ``fingerprint`` is a SHA-256 over all of it: of the pixels and labels, or for a folder of names, sizes and times.
+    ``skipped`` fills with the files that didn't decode, where that isn't an error.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Dataset:
     fingerprint: str
     where: str
     notes: list[str] = field(default_factory=list)
+    skipped: set[Path] = field(default_factory=set)
 
 
 Report = Callable[[str], None]
@@ -245,8 +247,9 @@ def load_folder(folder: Path, shape: Shape, *, skip_bad: bool = False) -> Datase
         val_files, val_labels = _image_files(val_root, names)
     else:
         val_files, val_labels = [], np.empty(0, np.int64)
-    train = FolderImages(train_files, train_labels, shape, skip_bad=skip_bad)
-    validation = FolderImages(val_files, val_labels, shape, skip_bad=skip_bad)
+    skipped: set[Path] = set()
+    train = FolderImages(train_files, train_labels, shape, skipped=skipped if skip_bad else None)
+    validation = FolderImages(val_files, val_labels, shape, skipped=skipped if skip_bad else None)
     return Dataset(
         name=f"{FOLDER}:{folder}",
         class_names=names,
@@ -255,6 +258,7 @@ def load_folder(folder: Path, shape: Shape, *, skip_bad: bool = False) -> Datase
         whole_train=train,
         fingerprint=_listing_fingerprint([*train_files, *val_files], folder),
         where=str(folder),
+        skipped=skipped,
     )
 
 

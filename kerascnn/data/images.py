@@ -77,12 +77,14 @@ class ArrayImages:
 class FolderImages:
     """Images in files, decoded when they are read, in threads: Pillow decodes outside the interpreter lock."""
 
-    def __init__(self, files: Sequence[Path], labels: Labels, shape: Shape, *, skip_bad: bool = False) -> None:
+    def __init__(
+        self, files: Sequence[Path], labels: Labels, shape: Shape, *, skipped: set[Path] | None = None
+    ) -> None:
+        """Without ``skipped``, a file that doesn't decode is an error; with it, the file is put there."""
         self.files = files
         self.labels = labels
         self._shape = shape
-        self._skip_bad = skip_bad
-        self.skipped: set[Path] = set()
+        self._skipped = skipped
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="decode")
 
     def __len__(self) -> int:
@@ -108,10 +110,10 @@ class FolderImages:
         try:
             return _to_pixels(cut(open_image(self.files[index]), index), self._shape[2])
         except DatasetError:
-            if not self._skip_bad:
+            if self._skipped is None:
                 raise
-            # A black image keeps the batches where they are; the file is named once at the end.
-            self.skipped.add(self.files[index])
+            # A black image keeps the batches where they are.
+            self._skipped.add(self.files[index])
             return np.zeros(self._shape, np.uint8)
 
 

@@ -150,6 +150,7 @@ class _Session:
         self._emit = emit
         self._signals = signals
         self._engine: Engine | None = None
+        self._skipped: set[Path] = set()
 
     def carry_out(self, *, resume: bool) -> Result:
         """All phases, and whatever ends them as the run's last event."""
@@ -205,6 +206,7 @@ class _Session:
             skip_bad_images=self._options.skip_bad_images,
             report=lambda text: self._emit(ev.Warned(message=text)),
         )
+        self._skipped = dataset.skipped
         for note in dataset.notes:
             self._emit(ev.Warned(message=note))
         batch = self._recipe.train.batch_size
@@ -338,6 +340,8 @@ class _Session:
     def _end(self, state: ev.EndState, message: str, exit_code: int, error: KerascnnError | None = None) -> Result:
         figures = self._engine.figures() if self._engine else {}
         figures["peak_memory_bytes"] = peak_memory_bytes()
+        if self._skipped:
+            self._emit(ev.Warned(message=f"skipped, as black images: {', '.join(map(str, sorted(self._skipped)))}"))
         result = Result(self._run.path, state, message, exit_code, figures)
         self._emit(
             ev.RunEnded(

@@ -1,0 +1,381 @@
+"""The command as its users run it: processes, exit codes, what is on stdout, what is left on disk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import kerascnn
+from kerascnn.catalog import load_recipe
+from kerascnn.runs import events as ev
+from kerascnn.runs.directory import Run, create_run, find_run, open_run
+from tests.conftest import OWN_CATALOG, Command, write_image_folder
+from tests.test_data import write_cifar
+from tests.test_training import own, wait_for
+
+HEAVY = ("keras", "torch", "tensorflow", "jax")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import kerascnn; kerascnn.list_models(); kerascnn.load_recipe('plain12_bn')",
+        "run(['--help'])",
+        "run(['models'])",
+        "run(['models', 'vgg16_cifar'])",
+        "run(['data'])",
+        "run(['runs'])",
+        "run(['train', '--help'])",
+    ],
+)
+def test_what_needs_no_backend_imports_none(program: str) -> None:
+    setup = (
+        "import sys\n"
+        "def run(arguments):\n"
+        "    from kerascnn.cli import main\n"
+        "    sys.argv = ['kerascnn', *arguments]\n"
+        "    try:\n        main()\n"
+        "    except SystemExit as end:\n        assert not end.code, end.code\n"
+    )
+    check = f"\nprint('LOADED', [name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", setup + program + check], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "LOADED []"
+
+
+def test_models_lists_every_network_with_its_card(kerascnn_command: Command) -> None:
+    listed = kerascnn_command("models")
+    assert all(name in listed.stdout for name in kerascnn.list_models())
+    assert "92.64 %" in listed.stdout
+    cards = json.loads(kerascnn_command("models", "--json").stdout)
+    keys = {"name", "summary", "paper", "input_shape", "classes", "trainable_weights", "multiply_adds", "dataset"}
+    assert all(keys <= card.keys() for card in cards)
+    one = kerascnn_command("models", "vgg16_bn_cifar").stdout
+    assert "14,728,266 trainable" in one
+    assert "313,201,664" in one
+
+
+def test_models_toml_is_a_catalog_that_trains_the_same(kerascnn_command: Command, tmp_path: Path) -> None:
+    printed = kerascnn_command("models", "resnet20_cifar", "--toml", "--set", "activation=silu").stdout
+    (tmp_path / "copy.toml").write_text(printed)
+    assert load_recipe("resnet20_cifar", catalog=tmp_path / "copy.toml") == load_recipe(
+        "resnet20_cifar", {"activation": "silu"}
+    )
+
+
+BAD_USAGE = [
+    (["train", "vgg16_cifra"], "did you mean 'vgg16_cifar'"),
+    (["train", "tiny", "--set", "actvation=relu"], "did you mean 'activation'"),
+    (["train", "tiny", "--epochs", "0"], "train.epochs should be greater than 0, got 0"),
+    (["train", "tiny", "--backend", "pytorch"], "did you mean 'torch'"),
+    (["train", "tiny", "--dataset", "cifar11"], "did you mean 'cifar10'"),
+    (["train", "tiny", "--device", "tpu"], "expected auto, cpu, gpu"),
+    (["train", "tiny", "--limit-train", "-5"], "train.limit_train should be greater than 0"),
+    (["train", "tiny", "--set", "filters=[0]"], "filters.0 should be greater than 0"),
+    (["train"], "expected a MODEL"),
+    (["train", "vgg16_imagenet"], "--dataset folder:PATH"),
+    (["train", "tiny", "--resume", "x"], "--resume takes the run's own recipe"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD_USAGE)
+def test_bad_usage_is_one_sentence_exit_code_2_and_nothing_written(
+    arguments: list[str], said: str, kerascnn_command: Command, tmp_path: Path
+) -> None:
+    done = kerascnn_command(*arguments, "--catalog", OWN_CATALOG)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_option_is_exit_code_2(kerascnn_command: Command) -> None:
+    assert kerascnn_command("train", "tiny", "--epohcs", "3").returncode == 2
+
+
+def test_a_missing_backend_names_its_install_line(kerascnn_command: Command, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    blocker = (
+        "import sys, importlib.util as u; f = u.find_spec\nu.find_spec = lambda n, *a: None if n == 'jax' else f(n, *a)"
+    )
+    (tmp_path / "none" / "sitecustomize.py").write_text(blocker)
+    done = kerascnn_command(
+        "train", "tiny", "--catalog", OWN_CATALOG, "--backend", "jax", PYTHONPATH=str(tmp_path / "none")
+    )
+    assert done.returncode == 1
+    assert "pip install 'kerascnn[jax]'" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_dataset_offline_is_exit_code_1_and_nothing_written(
+    kerascnn_command: Command, tmp_path: Path
+) -> None:
+    done = kerascnn_command("train", "cnn2_cifar", "--offline")
+    assert done.returncode == 1
+    assert "Looked for in" in done.stderr
+    assert "--dataset fashion_mnist_mini" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.backend
+def test_a_damaged_dataset_ends_the_run_with_its_file_named(kerascnn_command: Command, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from kerascnn.data.known import DATASETS
+
+    write_cifar(tmp_path / "cifar-10-batches-py", replace(DATASETS["cifar10"], train_images=50, test_images=10))
+    done = kerascnn_command("train", "cnn2_cifar", "--data-dir", tmp_path, "--run-dir", tmp_path / "run")
+    assert done.returncode == 1
+    assert "data_batch_1: expected bytes of the shape (10000, 3072)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert open_run(tmp_path / "run").summary().state == "failed"
+
+
+@pytest.mark.backend
+def test_a_bad_image_ends_the_run_or_is_skipped(kerascnn_command: Command, tmp_path: Path) -> None:
+    write_image_folder(tmp_path / "images", images=10)
+    (tmp_path / "images" / "class0" / "zz.jpg").write_bytes(b"no picture")
+    arguments = ["train", "tiny", "--catalog", OWN_CATALOG, "--dataset", f"folder:{tmp_path / 'images'}"]
+    arguments += ["--set", "input_shape=[16,16,3]", "--val-split", "0.2", "--batch-size", "8"]
+    strict = kerascnn_command(*arguments)
+    lenient = kerascnn_command(*arguments, "--skip-bad-images")
+    assert strict.returncode == 1
+    assert "zz.jpg" in strict.stderr
+    assert "Traceback" not in strict.stderr
+    assert lenient.returncode == 0, lenient.stderr
+    assert "zz.jpg" in lenient.stderr
+
+
+@pytest.mark.backend
+def test_training_prints_progress_on_stderr_and_its_result_on_stdout(
+    kerascnn_command: Command, backend: str, tmp_path: Path
+) -> None:
+    done = kerascnn_command("train", "stateful", "--catalog", OWN_CATALOG, "--epochs", 1, "--json", "--run-dir", "run")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["state"], result["figures"]["epochs"]) == ("finished", 1)
+    assert result["figures"]["peak_memory_bytes"] > 50_000_000
+    said = done.stderr
+    assert f"with {backend} (KERAS_BACKEND)" in said
+    assert "1,000 training and 200 validation images" in said
+    assert "padded with black" in said
+    assert "epoch 1: loss" in said
+    assert "\x1b[" not in said
+
+
+def test_a_run_directory_in_use_is_not_overwritten(kerascnn_command: Command, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("mine")
+    done = kerascnn_command("train", "tiny", "--catalog", OWN_CATALOG, "--run-dir", tmp_path / "run")
+    assert done.returncode == 1
+    assert "expected a new or empty run directory" in done.stderr
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.backend
+def test_a_detached_run_outlives_the_command_and_can_be_watched(
+    kerascnn_command: Command, start_command: Callable[..., subprocess.Popen[str]]
+) -> None:
+    left = kerascnn_command("train", "tiny", "--catalog", OWN_CATALOG, "--epochs", 2, "--detach")
+    assert left.returncode == 0, left.stderr
+    run = open_run(left.stdout.strip())
+    watching = start_command("watch", run.path)
+    _, said = watching.communicate(timeout=120)
+    assert watching.returncode == 0
+    assert "epoch 2: loss" in said
+    assert "finished: all 2 epochs are done" in said
+    assert run.summary().state == "finished"
+    assert "--detach" in run.environment()["command"]
+
+
+def fake_run(path: Path, *, accuracy: float, state: str | None, **changes: object) -> Run:
+    """A run directory as a run leaves it, without the training."""
+    recipe = own("tiny", **changes)
+    run = create_run(path, recipe, ["kerascnn"])
+    events: list[ev.Event] = [
+        ev.RunStarted(model="tiny", dataset="fashion_mnist_mini", backend="torch", epochs=1, batch_size=50, pid=1),
+        ev.StepDone(
+            step=1, epoch=1, loss=2.0, mean_loss=2.0, accuracy=0.1, learning_rate=1e-3, images_per_s=9.0, elapsed=1.0
+        ),
+        ev.EpochDone(
+            epoch=1,
+            step=1,
+            loss=2.0,
+            accuracy=0.1,
+            val_loss=float("nan"),
+            val_accuracy=accuracy,
+            learning_rate=1e-3,
+            seconds=1.0,
+            images_per_s=9.0,
+            best=True,
+        ),
+    ]
+    if state:
+        events.append(ev.RunEnded(state=state, message="", step=1, elapsed=2.0, exit_code=0))  # type: ignore[arg-type]
+    writer = ev.EventWriter(run.events_file)
+    for event in events:
+        writer.write(event)
+    writer.close()
+    return run
+
+
+def test_runs_are_listed_filtered_compared_and_deleted(kerascnn_command: Command, tmp_path: Path) -> None:
+    one = fake_run(tmp_path / "runs" / "tiny" / "20260101-000000-aaaa", accuracy=0.5, state="finished")
+    two = fake_run(
+        tmp_path / "runs" / "tiny" / "20260102-000000-bbbb", accuracy=0.75, state=None, train__seed=3, activation="silu"
+    )
+    listed = json.loads(kerascnn_command("runs", "--json").stdout)
+    assert [(run["name"], run["state"], run["best_val_accuracy"]) for run in listed] == [
+        ("tiny/20260101-000000-aaaa", "finished", 0.5),
+        ("tiny/20260102-000000-bbbb", "killed", 0.75),
+    ]
+    killed = json.loads(kerascnn_command("runs", "--json", "--state", "killed").stdout)
+    assert [run["name"] for run in killed] == ["tiny/20260102-000000-bbbb"]
+    assert "75.00 %" in kerascnn_command("runs").stdout
+    compared = json.loads(kerascnn_command("runs", "compare", "aaaa", "bbbb", "--json").stdout)
+    assert compared["recipe"] == {"activation": ["relu", "silu"], "train.seed": [0, 3]}
+    assert compared["figures"]["best val accuracy"] == [0.5, 0.75]
+    assert "finished" in kerascnn_command("runs", "show", one.path).stdout
+    refused = subprocess.run(
+        [sys.executable, "-m", "kerascnn", "runs", "delete", "aaaa"],
+        input="n\n",
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert one.path.exists()
+    assert kerascnn_command("runs", "delete", "aaaa", "--yes").returncode == 0
+    assert not one.path.exists()
+    assert two.path.exists()
+    unknown = kerascnn_command("runs", "show", "tiny/20260102-000000-bbbx")
+    assert unknown.returncode == 2
+    assert "did you mean 'tiny/20260102-000000-bbbb'" in unknown.stderr
+
+
+def test_last_is_the_newest_run(tmp_path: Path) -> None:
+    fake_run(tmp_path / "runs" / "tiny" / "20260102-000000-bbbb", accuracy=0.5, state="finished")
+    fake_run(tmp_path / "runs" / "other" / "20260101-000000-aaaa", accuracy=0.5, state="finished")
+    assert find_run("last").path.name == "20260102-000000-bbbb"
+
+
+def test_watching_a_killed_run_says_how_to_go_on(kerascnn_command: Command, tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "run", accuracy=0.5, state=None)
+    watched = kerascnn_command("watch", run.path)
+    assert watched.returncode == 0
+    assert f"--resume {run.path}" in watched.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of some use, trained once."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    command = [sys.executable, "-m", "kerascnn", "train", "stateful", "--catalog", str(OWN_CATALOG)]
+    subprocess.run(
+        [*command, "--run-dir", str(path), "--epochs", "3", "--limit-train", "3000"], check=True, capture_output=True
+    )
+    return path
+
+
+@pytest.mark.backend
+def test_evaluate_finds_the_accuracy_that_training_recorded(kerascnn_command: Command, trained: Path) -> None:
+    """With the moving average, standardised pixels and dropout off, rebuilt from the recipe."""
+    best = json.loads((trained / "result.json").read_text())["figures"]["best_val_accuracy"]
+    found = json.loads(kerascnn_command("evaluate", trained, "--json").stdout)
+    assert found["images"] == 200
+    assert found["accuracy"] == pytest.approx(best, abs=1e-9)
+    final = json.loads(kerascnn_command("evaluate", trained, "--weights", "final", "--json").stdout)
+    last = json.loads((trained / "result.json").read_text())["figures"]
+    assert final["accuracy"] == pytest.approx(last["val_accuracy"], abs=1e-9)
+    assert final["loss"] == pytest.approx(last["val_loss"], rel=1e-4)
+
+
+@pytest.mark.backend
+def test_predict_names_the_classes_of_image_files(kerascnn_command: Command, trained: Path, tmp_path: Path) -> None:
+    from kerascnn.data.dataset import load_known
+    from kerascnn.data.known import DATASETS
+
+    sample = load_known(DATASETS["fashion_mnist_mini"]).validation
+    files = []
+    for number in range(10):
+        (index,) = np.flatnonzero(sample.labels == number)[:1]
+        files.append(tmp_path / f"{number}.png")
+        Image.fromarray(sample.read(np.array([index]))[0, ..., 0]).save(files[-1])
+    Image.new("RGB", (300, 200)).save(tmp_path / "large.jpg")
+    done = kerascnn_command("predict", trained, *files, tmp_path / "large.jpg", "--json", "--top", 2)
+    assert done.returncode == 0, done.stderr
+    predictions = json.loads(done.stdout)
+    assert len(predictions) == 11
+    names = DATASETS["fashion_mnist_mini"].class_names
+    right = sum(names[n] in [name for name, _ in predictions[n]["classes"]] for n in range(10))
+    assert right >= 5
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    refused = kerascnn_command("predict", trained, bad)
+    assert refused.returncode == 1
+    assert "bad.png" in refused.stderr
+
+
+def test_data_lists_what_is_where(kerascnn_command: Command) -> None:
+    listed = json.loads(kerascnn_command("data", "--json").stdout)
+    where = {row["name"]: row["source"] for row in listed}
+    assert where["fashion_mnist_mini"] == "embedded"
+    assert where.keys() == {"cifar10", "cifar100", "fashion_mnist", "mnist", "fashion_mnist_mini"}
+    assert kerascnn_command("data", "fetch", "cifar11").returncode == 2
+
+
+def test_events_are_read_up_to_the_last_whole_line_and_unknown_kinds_skipped(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "run", accuracy=0.5, state="finished")
+    with run.events_file.open("ab") as file:
+        file.write(b'{"kind": "of the future", "time": 1}\nnot json\n{"kind": "step", "step": "x"}\n{"kind": "warn')
+    events, offset = ev.read_events(run.events_file)
+    assert [event.kind for event in events] == ["run started", "step", "epoch", "run ended"]
+    with run.events_file.open("ab") as file:
+        file.write(b'ing", "message": "late"}\n')
+    (late,), _ = ev.read_events(run.events_file, offset)
+    assert isinstance(late, ev.Warned)
+    # NaN survives JSON.
+    (epoch,) = ev.of_kind(events, ev.EpochDone)
+    assert epoch.val_loss != epoch.val_loss
+
+
+def test_a_resume_takes_back_what_came_after_its_checkpoint(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "run", accuracy=0.5, state="interrupted")
+    writer = ev.EventWriter(run.events_file)
+    writer.write(ev.Resumed(step=0, epoch=0, elapsed=0.0, file=""))
+    writer.close()
+    assert [event.kind for event in run.events()] == ["run started", "resumed"]
+
+
+def test_a_line_cut_off_by_a_kill_does_not_swallow_the_next_event(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"kind": "warning", "mess')
+    writer = ev.EventWriter(path)
+    writer.write(ev.Warned(message="whole"))
+    writer.close()
+    assert [event.kind for event in ev.read_events(path)[0]] == ["warning"]
+
+
+@pytest.mark.backend
+def test_a_run_without_a_terminal_can_be_found_while_it_runs(
+    start_command: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    process = start_command(
+        "train", "tiny", "--catalog", OWN_CATALOG, "--run-dir", run_dir, "--epochs", 500, "--limit-train", 6000
+    )
+    try:
+        wait_for(lambda: Run(run_dir).owner() == process.pid, process)
+        assert open_run(run_dir).summary().state == "running"
+    finally:
+        process.kill()
+        process.communicate()
+    assert open_run(run_dir).summary().state == "killed"
