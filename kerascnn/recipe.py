@@ -162,7 +162,7 @@ class Recipe(Strict):
     """One network with the way it learns. Subclasses add the keys of their builder."""
 
     described_by: ClassVar[frozenset[str]] = frozenset(
-        {"name", "family", "summary", "paper", "builder", "dataset", "train", "card"}
+        {"name", "family", "summary", "paper", "builder", "dataset", "input_shape", "train", "card"}
     )
     """Keys that are not arguments of the builder."""
 
@@ -291,6 +291,12 @@ class Custom(Recipe):
     """A builder of the user's own: ``module:function``, or an entry point in the group ``kerascnn.builders``."""
 
     arguments: dict[str, Any] = {}
+
+    def network(self) -> dict[str, Any]:
+        """The keys that all networks share, and the builder's own arguments."""
+        arguments = super().network()
+        own: dict[str, Any] = arguments.pop("arguments")
+        return arguments | own
 
 
 FAMILIES: dict[str, type[Recipe]] = {

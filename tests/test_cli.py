@@ -350,7 +350,7 @@ def test_events_are_read_up_to_the_last_whole_line_and_unknown_kinds_skipped(tmp
 def test_a_resume_takes_back_what_came_after_its_checkpoint(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "run", accuracy=0.5, state="interrupted")
     writer = ev.EventWriter(run.events_file)
-    writer.write(ev.Resumed(step=0, epoch=0, elapsed=0.0, file=""))
+    writer.write(ev.Resumed(step=0, epoch=0, epochs=1, elapsed=0.0, file=""))
     writer.close()
     assert [event.kind for event in run.events()] == ["run started", "resumed"]
 

@@ -262,6 +262,8 @@ def test_a_builder_of_the_users_own_is_found_by_name(keras: Any, tmp_path: Any, 
     (tmp_path / "ours_builder.py").write_text(
         "from keras import layers\n"
         "def build(x, *, classes, width, **style):\n"
+        "    assert sorted(style) == ['activation', 'batch_norm', 'batch_norm_epsilon', 'batch_norm_momentum',"
+        " 'conv_bias', 'initializer'], style\n"
         "    x = layers.Conv2D(width, 3, activation=style['activation'])(x)\n"
         "    return layers.Dense(classes)(layers.GlobalMaxPooling2D()(x))\n"
     )

@@ -43,7 +43,7 @@ class Pace:
 
     def see(self, event: ev.Event) -> None:
         """Take one event into account."""
-        if isinstance(event, ev.RunStarted):
+        if isinstance(event, (ev.RunStarted, ev.Resumed, ev.ControlApplied)):
             self.epochs = event.epochs
         elif isinstance(event, ev.DataLoaded):
             self.steps_per_epoch = event.steps_per_epoch
@@ -168,6 +168,9 @@ def plain_line(event: ev.Event) -> str:
         )
     if isinstance(event, ev.Resumed):
         return f"going on after step {event.step} (epoch {event.epoch + 1})"
+    if isinstance(event, ev.ControlApplied):
+        value = "" if event.value is None else f" {event.value:g}"
+        return f"{event.command}{value} after step {event.step}"
     if isinstance(event, ev.Warned):
         return f"note: {event.message}"
     if isinstance(event, ev.RunEnded):

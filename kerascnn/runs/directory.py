@@ -9,7 +9,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,11 @@ class Run:
     def events_file(self) -> Path:
         """What happened."""
         return self.path / "events.jsonl"
+
+    @property
+    def control_file(self) -> Path:
+        """What is asked of the live run."""
+        return self.path / "control.jsonl"
 
     @property
     def metrics_file(self) -> Path:
@@ -124,7 +129,7 @@ class Run:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One line about a run. ``state`` is an end state, ``running``, or ``killed``: no end and no process."""
+    """One line about a run. ``state`` is an end state, ``running``, ``paused``, or ``killed``: no end, no process."""
 
     name: str
     path: str
@@ -156,7 +161,7 @@ def summarise(run: Run) -> RunSummary:
         backend=started[-1].backend if started else "",
         dataset=started[-1].dataset if started else "",
         epoch=epochs[-1].epoch if epochs else 0,
-        epochs=started[-1].epochs if started else 0,
+        epochs=epochs_of(happened),
         step=max([*(step.step for step in steps), *(epoch.step for epoch in epochs)], default=0),
         loss=steps[-1].mean_loss if steps else None,
         val_accuracy=epochs[-1].val_accuracy if epochs else None,
@@ -168,12 +173,28 @@ def summarise(run: Run) -> RunSummary:
     )
 
 
+def epochs_of(happened: Iterable[ev.Event]) -> int:
+    """How many epochs the run is to have, extensions included."""
+    told = [event.epochs for event in happened if isinstance(event, (ev.RunStarted, ev.Resumed, ev.ControlApplied))]
+    return told[-1] if told else 0
+
+
 def state_of(run: Run, happened: list[ev.Event]) -> str:
-    """An end state, ``running``, or ``killed``."""
+    """An end state, ``running``, ``paused``, or ``killed``."""
     last = next((event for event in reversed(happened) if isinstance(event, (ev.RunEnded, ev.RunStarted))), None)
     if run.owner() is not None:
-        return "running"
+        return "paused" if is_paused(happened) else "running"
     return last.state if isinstance(last, ev.RunEnded) else "killed"
+
+
+def is_paused(happened: list[ev.Event]) -> bool:
+    """Whether the last process to work on the run has been paused and not resumed."""
+    for event in reversed(happened):
+        if isinstance(event, ev.RunStarted):
+            return False
+        if isinstance(event, ev.ControlApplied) and event.command in ("pause", "resume"):
+            return event.command == "pause"
+    return False
 
 
 class Writer:

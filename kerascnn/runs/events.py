@@ -139,8 +139,23 @@ class Resumed(Event):
     kind: Literal["resumed"] = "resumed"
     step: int
     epoch: int
+    epochs: int
     elapsed: float
     file: str
+
+
+class ControlApplied(Event):
+    """What a user asked has been done, after ``step`` steps. A resume from before that step does it again there.
+
+    ``value`` is the learning rate of ``set-lr``, or the epochs that ``extend`` added.
+    """
+
+    kind: Literal["control"] = "control"
+    id: str
+    command: Literal["pause", "resume", "stop", "set-lr", "extend"]
+    value: float | None = None
+    step: int
+    epochs: int
 
 
 class Warned(Event):
@@ -173,6 +188,7 @@ KINDS: dict[str, type[Event]] = {
         EpochDone,
         CheckpointWritten,
         Resumed,
+        ControlApplied,
         Warned,
         RunEnded,
     )

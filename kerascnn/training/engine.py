@@ -25,9 +25,10 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, write_metrics
 from kerascnn.runs.files import write_atomically
 from kerascnn.training.checkpoint import Checkpoint, Progress, checkpoint_name, keep_newest, write_checkpoint
+from kerascnn.training.control import Control
 from kerascnn.training.optimizer import averaged_weights
 from kerascnn.training.schedule import LearningRate
-from kerascnn.training.signals import Signals
+from kerascnn.training.signals import STOP, Signals
 from kerascnn.training.state import identity_of, take_state
 from kerascnn.training.steps import Steps
 
@@ -64,6 +65,7 @@ class Engine:
         *,
         emit: Callable[[ev.Event], None],
         signals: Signals,
+        control: Control,
         checkpoint_every_s: float = CHECKPOINT_EVERY_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -76,6 +78,7 @@ class Engine:
         self._progress = progress
         self._emit = emit
         self._signals = signals
+        self._control = control
         self._checkpoint_every_s = checkpoint_every_s
         self._clock = clock
         self._learning_rate = LearningRate(recipe.train, recipe.train.epochs * train.per_epoch)
@@ -104,6 +107,8 @@ class Engine:
             DivergedError: the loss is no longer a number; the last checkpoint is from before.
         """
         ended = ""
+        # A finished run may have been asked for more epochs.
+        self._obey()
         while self._progress.epoch < self._progress.epochs and not ended:
             self._train_rest_of_epoch()
             ended = self._validate()
@@ -131,12 +136,47 @@ class Engine:
         self._read_pending()
 
     def _between_steps(self) -> None:
-        """Where a run can be left: signals, and the checkpoint of every few minutes."""
+        """Where a run can be told something or be left, and the checkpoint of every few minutes."""
+        self._obey()
         if self._signals.arrived:
-            self.checkpoint("interrupted")
+            self.checkpoint("stop" if self._signals.arrived == STOP else "interrupted")
         self._signals.raise_if_arrived()
         if self._clock() - self._last_checkpoint >= self._checkpoint_every_s:
             self.checkpoint("minutes")
+
+    def _obey(self) -> None:
+        """Do what users have asked since the last call. Returns when no pause is on, or the run is to be left."""
+        paused = self._apply_commands(paused=False)
+        if not paused:
+            return
+        self._count_time()
+        while paused and not self._signals.arrived:
+            self._control.wait()
+            paused = self._apply_commands(paused=True)
+        # The pause isn't the run's own time.
+        self._tick = self._last_record = self._clock()
+
+    def _apply_commands(self, *, paused: bool) -> bool:
+        progress = self._progress
+        for command in self._control.commands(progress.step):
+            if command.command in ("pause", "resume"):
+                paused = command.command == "pause"
+            elif command.command == "stop":
+                self._signals.arrived = self._signals.arrived or STOP
+            elif command.command == "set-lr" and command.value is not None:
+                progress.learning_rate_scale = command.value / self._learning_rate.at(progress.step)
+            elif command.command == "extend" and command.value is not None:
+                progress.epochs += int(command.value)
+            self._emit(
+                ev.ControlApplied(
+                    id=command.id,
+                    command=command.command,
+                    value=command.value,
+                    step=progress.step,
+                    epochs=progress.epochs,
+                )
+            )
+        return paused
 
     def _apply_learning_rate(self) -> None:
         rate = self._learning_rate.at(self._progress.step) * self._progress.learning_rate_scale
@@ -227,6 +267,7 @@ class Engine:
         last_record = self._clock()
         with closing(read_ahead(self._validation.make, range(self._validation.count))) as batches:
             for number, (pixels, labels) in enumerate(batches, start=1):
+                self._obey()
                 if self._signals.arrived:
                     return None
                 loss, right = self._network.steps.evaluate(pixels, labels)

@@ -171,7 +171,7 @@ class _Session:
             return self._end("finished", message, 0)
         except Interruption as interruption:
             return self._end(
-                "interrupted", f"{interruption}; resume with --resume {self._run.path}", interruption.exit_code
+                interruption.state, f"{interruption}; resume with --resume {self._run.path}", interruption.exit_code
             )
         except KerascnnError as error:
             state: ev.EndState = "diverged" if type(error).__name__ == "DivergedError" else "failed"
@@ -260,7 +260,7 @@ class _Session:
 
         if not list_checkpoints(self._run.checkpoints):
             if any(ev.of_kind(self._run.events(), ev.StepDone)):
-                self._emit(ev.Resumed(step=0, epoch=0, elapsed=0.0, file=""))
+                self._emit(ev.Resumed(step=0, epoch=0, epochs=self._recipe.train.epochs, elapsed=0.0, file=""))
             return self._fresh()
         path, checkpoint, damaged = newest_whole(self._run.checkpoints)
         for message in damaged:
@@ -277,6 +277,7 @@ class _Session:
             ev.Resumed(
                 step=progress.step,
                 epoch=progress.epoch,
+                epochs=progress.epochs,
                 elapsed=progress.elapsed,
                 file=str(path.relative_to(self._run.path)),
             )
@@ -285,6 +286,7 @@ class _Session:
 
     def _make_engine(self, network: Network, dataset: Dataset, progress: Progress) -> Engine:
         from kerascnn.data.batches import TrainingBatches, ValidationBatches
+        from kerascnn.training.control import Control
         from kerascnn.training.engine import Engine
 
         train = self._recipe.train
@@ -297,6 +299,7 @@ class _Session:
             progress,
             emit=self._emit,
             signals=self._signals,
+            control=Control(self._run, progress.step),
             checkpoint_every_s=self._options.checkpoint_every_s,
         )
 

@@ -6,14 +6,18 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
-EXIT_CODES = {"SIGINT": 130, "SIGTERM": 75, "SIGUSR1": 75}
+from kerascnn.runs.events import EndState
+
+STOP = "stop"
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 75, "SIGUSR1": 75, STOP: 0}
 
 
 class Interruption(BaseException):
-    """A signal asked the run to end. ``exit_code`` tells the asker that it can be resumed."""
+    """A signal, or a user's ``stop``, asked the run to end between two steps."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name} came")
+        super().__init__("it was asked to stop" if name == STOP else f"{name} came")
+        self.state: EndState = "stopped" if name == STOP else "interrupted"
         self.exit_code = EXIT_CODES[name]
 
 

@@ -57,10 +57,7 @@ def build_model(
     keras.mixed_precision.set_dtype_policy(recipe.train.precision)
     try:
         x = scale_pixels(pixels, recipe.train.scaling, mean, deviation)
-        arguments = recipe.network()
-        if isinstance(recipe, Custom):
-            arguments = {**arguments, **arguments.pop("arguments")}
-        logits = builder(x, **{key: value for key, value in arguments.items() if key != "input_shape"})
+        logits = builder(x, **recipe.network())
     except TypeError as error:
         if isinstance(recipe, Custom):
             raise RecipeError(f"{recipe.name}: the builder {recipe.builder} rejects its arguments: {error}") from error

@@ -1,0 +1,131 @@
+"""Controlling a live run: every command is confirmed by an event, and a resume repeats what changed the training."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kerascnn.errors import RunError, UsageError
+from kerascnn.runs import control
+from kerascnn.runs.directory import create_run, open_run
+from kerascnn.training.checkpoint import list_checkpoints
+from tests.conftest import OWN_CATALOG, Command, events_of
+from tests.test_training import events_of_live, final_state, own, same_state, train_arguments, wait_for
+
+LONG = ["train", "tiny", "--catalog", OWN_CATALOG, "--epochs", 500, "--limit-train", 6000]
+
+
+@pytest.mark.backend
+def test_a_live_run_is_paused_changed_resumed_and_stopped(
+    tmp_path: Path, kerascnn_command: Command, start_command: Callable[..., subprocess.Popen[str]]
+) -> None:
+    run_dir = tmp_path / "run"
+    process = start_command(*LONG, "--run-dir", run_dir)
+    wait_for(lambda: len(events_of_live(run_dir, "step")) >= 3, process)
+    paused = kerascnn_command("control", run_dir, "pause")
+    assert paused.returncode == 0, paused.stderr
+    assert "paused after step" in paused.stderr
+    assert open_run(run_dir).summary().state == "paused"
+    for arguments in (["set-lr", "5e-4"], ["extend", "2"], ["resume"], ["stop"]):
+        done = kerascnn_command("control", run_dir, *arguments)
+        assert done.returncode == 0, done.stderr
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    applied = events_of(run_dir, "control")
+    assert [event["command"] for event in applied] == ["pause", "set-lr", "extend", "resume", "stop"]
+    # Nothing was trained between the pause and its end.
+    assert len({event["step"] for event in applied[:4]}) == 1
+    assert applied[2]["epochs"] == 502
+    after = [event for event in events_of(run_dir, "step") if event["step"] > applied[0]["step"]]
+    assert all(event["learning_rate"] == pytest.approx(5e-4) for event in after)
+    events = events_of(run_dir)
+    assert [events[-2]["kind"], events[-1]["state"]] == ["checkpoint", "stopped"]
+    assert final_state(run_dir).progress.epochs == 502
+    assert open_run(run_dir).summary().epochs == 502
+
+
+@pytest.mark.backend
+def test_a_resume_repeats_a_changed_learning_rate_at_its_step(
+    tmp_path: Path, kerascnn_command: Command, start_command: Callable[..., subprocess.Popen[str]]
+) -> None:
+    whole, before = tmp_path / "whole", tmp_path / "before"
+    process = start_command(*train_arguments(whole), "--epochs", 6)
+    wait_for(lambda: len(events_of_live(whole, "checkpoint")) >= 2, process)
+    assert kerascnn_command("control", whole, "pause").returncode == 0
+    shutil.copytree(whole, before)
+    for arguments in (["resume"], ["set-lr", "0.001"], ["extend", "1"]):
+        assert kerascnn_command("control", whole, *arguments).returncode == 0
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    # As if the process had been killed at its end and all newer checkpoints lost.
+    killed = tmp_path / "killed"
+    shutil.copytree(whole, killed)
+    shutil.rmtree(killed / "checkpoints")
+    shutil.copytree(before / "checkpoints", killed / "checkpoints")
+    changed = [event["step"] for event in events_of(whole, "control") if event["command"] == "set-lr"]
+    assert final_state(killed).progress.step < changed[0]
+    assert kerascnn_command("train", "--resume", killed).returncode == 0
+    assert final_state(killed).progress.epochs == 7
+    assert same_state(final_state(whole), final_state(killed))
+
+
+@pytest.mark.backend
+def test_a_finished_run_is_extended(tmp_path: Path, kerascnn_command: Command) -> None:
+    run_dir = tmp_path / "run"
+    arguments = ["train", "tiny", "--catalog", OWN_CATALOG, "--run-dir", run_dir, "--limit-train", 100]
+    assert kerascnn_command(*arguments).returncode == 0
+    noted = kerascnn_command("control", run_dir, "extend", 1)
+    assert noted.returncode == 0
+    assert "--resume" in noted.stderr
+    assert kerascnn_command("train", "--resume", run_dir).returncode == 0
+    summary = open_run(run_dir).summary()
+    assert (summary.state, summary.epoch, summary.epochs) == ("finished", 2, 2)
+    assert len(list_checkpoints(run_dir / "checkpoints")) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("wait", None), "expected pause, resume, stop, set-lr or extend, got 'wait'"),
+        (("set-lr", None), "expected a learning rate above 0"),
+        (("set-lr", -1.0), "expected a learning rate above 0"),
+        (("extend", 1.5), "expected a whole number of epochs"),
+        (("extend", 0.0), "expected a whole number of epochs"),
+        (("pause", 3.0), "takes no value"),
+        (("set-lr", float("nan")), "finite"),
+    ],
+)
+def test_a_command_that_cannot_be_meant_is_refused(arguments: tuple[str, float | None], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        control.make_command(*arguments)
+
+
+def test_a_run_without_a_process_cannot_be_paused(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run", own("tiny"), [])
+    with pytest.raises(RunError, match="no process works on this run"):
+        control.ask(run, control.make_command("pause", None))
+    assert not run.control_file.exists()
+
+
+def test_the_inbox_skips_what_is_no_command_and_what_was_applied(tmp_path: Path) -> None:
+    path = tmp_path / "control.jsonl"
+    path.write_bytes(
+        b'{"id": "a", "command": "pause"}\n'
+        b"not json\n"
+        b'{"id": "b", "command": "explode"}\n'
+        b'{"id": "c", "command": "set-lr", "value": "NaN"}\n'
+        b'{"id": "d", "command": "extend", "value": 1e99}\n'
+        b"[" * 2000 + b"\n"
+        b'{"id": "e", "command": "extend", "value": 2}\n'
+        b'{"id": "f", "comm'
+    )
+    inbox = control.Inbox(path, {"a"})
+    assert [(command.id, command.value) for command in inbox.new()] == [("e", 2.0)]
+    with path.open("ab") as file:
+        file.write(b'and": "stop"}\n')
+    assert [command.id for command in inbox.new()] == ["f"]
+    assert inbox.new() == []
