@@ -86,11 +86,12 @@ def train(
         _leave_behind(run, options)
         typer.echo(run.path)
         return
+    if run is None:
+        say(_what_is_trained(recipe, options))
     with make_display() as display:
         if run is not None:
             result = session.resume(run, options=options, listeners=[display.show])
         else:
-            say(_what_is_trained(recipe, options))
             result = session.train(
                 recipe, run_dir=run_dir, runs_folder=runs_dir, options=options, listeners=[display.show]
             )
