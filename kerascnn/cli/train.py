@@ -113,7 +113,7 @@ def _recipe(model: str | None, changes: dict[str, Any], catalog: Path | None) ->
 
 
 def _what_is_trained(recipe: Recipe, options: session.Options) -> str:
-    choice = session.check(recipe, options)
+    choice = session.check(recipe, options, report=say)
     return f"{recipe.name} on {recipe.dataset} with {choice.name} ({choice.reason})"
 
 

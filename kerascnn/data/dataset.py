@@ -32,6 +32,8 @@ CHOICE_SEED = 0x5EED
 # What a folder without val/ holds out.
 DEFAULT_VAL_SPLIT = 0.1
 
+Report = Callable[[str], None]
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -51,9 +53,6 @@ class Dataset:
     where: str
     notes: list[str] = field(default_factory=list)
     skipped: set[Path] = field(default_factory=set)
-
-
-Report = Callable[[str], None]
 
 
 def load_dataset(
@@ -105,12 +104,12 @@ def folder_path(name: str) -> Path:
     return Path(path).expanduser()
 
 
-def require(name: str, data_dir: Path | None, *, download: bool) -> None:
-    """Check before anything is written that a dataset can be had.
+def require(name: str, data_dir: Path | None, *, download: bool, report: Report = lambda _: None) -> None:
+    """Make sure that a dataset is on this machine before a run begins, downloading it where that is allowed.
 
     Raises:
         UnknownNameError: no dataset has this name.
-        DatasetError: it isn't here and may not be downloaded.
+        DatasetError: it isn't here and can't be had.
     """
     if is_folder(name):
         folder = folder_path(name)
@@ -118,8 +117,8 @@ def require(name: str, data_dir: Path | None, *, download: bool) -> None:
             raise DatasetError(f"expected a folder of images at {folder}, and there is none")
         return
     dataset = known_dataset(name)
-    if not download and locate.find(dataset, data_dir) is None and locate.find_archive(dataset, data_dir) is None:
-        raise _missing(dataset, data_dir, "downloads are off (--offline)")
+    if locate.find(dataset, data_dir) is None and locate.find_archive(dataset, data_dir) is None:
+        _download(dataset, data_dir, allowed=download, report=report)
 
 
 def load_known(
@@ -128,12 +127,7 @@ def load_known(
     """Find, or fetch, and read a dataset that is known by name, whole."""
     found = locate.find(known, data_dir) or _unpacked(known, data_dir, report)
     if found is None:
-        if not download:
-            raise _missing(known, data_dir, "downloads are off (--offline)")
-        try:
-            found = locate.Found(fetch.fetch(known, report=report), "downloaded")
-        except DatasetError as error:
-            raise _missing(known, data_dir, str(error)) from None
+        found = locate.Found(_download(known, data_dir, allowed=download, report=report), "downloaded")
     train, test, class_names = _READERS[known.layout](known, found.path)
     return Dataset(
         name=known.name,
@@ -142,8 +136,17 @@ def load_known(
         validation=test,
         whole_train=train,
         fingerprint=_fingerprint(train, test),
-        where=f"{found.path} ({found.source})",
+        where="the package itself" if known.name == EMBEDDED else f"{found.path} ({found.source})",
     )
+
+
+def _download(known: KnownDataset, data_dir: Path | None, *, allowed: bool, report: Report) -> Path:
+    if not allowed:
+        raise _missing(known, data_dir, "downloads are off (--offline)")
+    try:
+        return fetch.fetch(known, report=report)
+    except DatasetError as error:
+        raise _missing(known, data_dir, str(error)) from None
 
 
 def _unpacked(known: KnownDataset, data_dir: Path | None, report: Report) -> locate.Found | None:

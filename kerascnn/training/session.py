@@ -106,10 +106,10 @@ def resume(run: Run, *, options: Options | None = None, listeners: Sequence[ev.L
     return _carry_out(run, recipe, choice, options, listeners, resume=True)
 
 
-def check(recipe: Recipe, options: Options) -> backends.BackendChoice:
-    """What can be wrong before anything is written."""
+def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lambda _: None) -> backends.BackendChoice:
+    """What can be wrong before anything is written; a missing dataset is downloaded here."""
     choice = backends.choose_backend(options.backend)
-    require(recipe.dataset, options.data_dir, download=options.download)
+    require(recipe.dataset, options.data_dir, download=options.download, report=report)
     return choice
 
 
