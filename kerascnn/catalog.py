@@ -82,9 +82,13 @@ def load_recipe(
     recipe = parse_recipe(name, entry, where=where)
     if not overrides:
         return recipe
+    if "name" in overrides:
+        raise RecipeError("--set: a recipe keeps its name; --run-dir names the run")
+    # Together first: a new optimizer's name and its keys may come in any order.
+    changes: dict[str, Any] = {}
     for key, value in overrides.items():
-        entry = merge(entry, _nested(key, value))
-    return parse_recipe(name, entry, where="--set")
+        changes = merge(changes, _nested(key, value))
+    return parse_recipe(name, merge(entry, changes), where="--set")
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -129,22 +133,22 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = copy.deepcopy(dict(under))
     for key, value in over.items():
         old = merged.get(key)
-        if (
-            isinstance(value, Mapping)
-            and isinstance(old, Mapping)
-            and value.get("name", old.get("name")) == old.get("name")
-        ):
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and _same_kind(old, value):
             merged[key] = merge(old, value)
         else:
             merged[key] = copy.deepcopy(value)
     return merged
 
 
+def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return "name" not in old or "name" not in new or old["name"] == new["name"]
+
+
 def _resolve(name: str, every: Entries, seen: list[str]) -> dict[str, Any]:
     """An entry with the keys of its ``base`` filled in. A card describes one network and isn't inherited."""
     if name not in every:
         asked = f" (the base of {seen[-1]!r})" if seen else ""
-        raise UnknownNameError(f"no model is named {name!r}{asked}{nearest(name, every)} `kerascnn models` lists them")
+        raise UnknownNameError(f"no model is named {name!r}{asked}{nearest(name, every)}; `kerascnn models` lists them")
     if name in seen:
         raise RecipeError(f"base: {' -> '.join([*seen, name])} goes round in a circle")
     entry = dict(every[name])

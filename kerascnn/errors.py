@@ -38,6 +38,10 @@ class RunError(KerascnnError):
     """A run directory that can't be used as asked."""
 
 
+class DivergedError(RunError):
+    """The loss or a weight is no longer a number."""
+
+
 class CheckpointError(RunError):
     """A checkpoint that is damaged, or that belongs to another run."""
 

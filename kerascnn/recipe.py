@@ -6,10 +6,11 @@ and is handed to the builder; ``train`` describes how it learns; ``card`` is wha
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter, model_validator
 from pydantic_core import ErrorDetails, ValidationError
 
 from kerascnn.errors import RecipeError, nearest
@@ -59,11 +60,22 @@ class AdamW(Adam):
 
 def _named(default: str) -> Discriminator:
     """Tell the kinds of a table apart by its ``name``; a table without one is of the default kind."""
-    return Discriminator(lambda table: table.get("name", default) if isinstance(table, dict) else table.name)
+
+    def kind(table: Any) -> Any:
+        return table.get("name", default) if isinstance(table, dict) else getattr(table, "name", None)
+
+    return Discriminator(kind)
+
+
+def _table_of(value: Any) -> Any:
+    """A name alone stands for its table: ``schedule = "cosine"``."""
+    return {"name": value} if isinstance(value, str) else value
 
 
 Optimizer = Annotated[
-    Annotated[Sgd, Tag("sgd")] | Annotated[Adam, Tag("adam")] | Annotated[AdamW, Tag("adamw")], _named("adam")
+    Annotated[Sgd, Tag("sgd")] | Annotated[Adam, Tag("adam")] | Annotated[AdamW, Tag("adamw")],
+    _named("adam"),
+    BeforeValidator(_table_of),
 ]
 
 
@@ -91,6 +103,7 @@ class Cosine(Strict):
 Schedule = Annotated[
     Annotated[Constant, Tag("constant")] | Annotated[Step, Tag("step")] | Annotated[Cosine, Tag("cosine")],
     _named("constant"),
+    BeforeValidator(_table_of),
 ]
 
 
@@ -172,7 +185,7 @@ class Recipe(Strict):
     paper: str = ""
     builder: str
     dataset: str
-    input_shape: tuple[Width, Width, Annotated[int, Field(gt=0, le=4)]] = (32, 32, 3)
+    input_shape: tuple[Width, Width, Literal[1, 3]] = (32, 32, 3)
     classes: Annotated[int, Field(gt=1, le=100_000)] = 10
     activation: Activation = "relu"
     initializer: Initializer = "glorot_uniform"
@@ -183,6 +196,12 @@ class Recipe(Strict):
     """None: a bias, except where BatchNorm follows the convolution at once and would remove it."""
     train: Train = Train()
     card: Card = Card()
+
+    @model_validator(mode="after")
+    def _caffe_is_for_colours(self) -> Recipe:
+        if self.train.scaling == "caffe" and self.input_shape[2] != 3:
+            raise ValueError('train.scaling = "caffe" subtracts red, green and blue and needs three channels')
+        return self
 
     def network(self) -> dict[str, Any]:
         """The builder's own arguments, by name."""
@@ -195,10 +214,10 @@ class Recipe(Strict):
 
 
 def _check_pools(input_shape: tuple[int, int, int], groups: int) -> None:
-    """Each group ends in a 2×2 pool, which needs two pixels."""
+    """A 2×2 pool needs two pixels."""
     side = min(input_shape[:2])
     if side >> groups < 1:
-        raise ValueError(f"filters has {groups} groups, and {groups} pools of 2×2 leave nothing of {side} pixels")
+        raise ValueError(f"{groups} pools of 2×2 leave nothing of {side} pixels")
 
 
 class Plain(Recipe):
@@ -251,6 +270,12 @@ class Resnet(Recipe):
     shortcut: Literal["pad", "projection"] = "pad"
     """Where the width grows: zeros in the new channels (the paper's option A), or a 1×1 convolution (option B)."""
 
+    @model_validator(mode="after")
+    def _padding_only_widens(self) -> Resnet:
+        if self.shortcut == "pad" and self.filters != sorted(self.filters):
+            raise ValueError(f'shortcut = "pad" can only widen: expected filters that grow, got {self.filters}')
+        return self
+
 
 class WideResnet(Recipe):
     """Wide residual networks, BatchNorm and activation before each convolution (Zagoruyko 2016)."""
@@ -284,6 +309,7 @@ class Densenet(Recipe):
             raise ValueError(
                 f"depth is {step} n + 4 with bottleneck = {str(self.bottleneck).lower()}, not {self.depth}"
             )
+        _check_pools(self.input_shape, 2)
         return self
 
 
@@ -335,6 +361,10 @@ def _sentence(error: ErrorDetails, kind: type[Recipe]) -> str:
     key = ".".join(steps)
     if error["type"] == "extra_forbidden":
         return f"unknown key {key!r}{nearest(key, known_keys(kind))}"
+    if error["type"] == "union_tag_invalid":
+        name, kinds = str(error["ctx"]["tag"]), str(error["ctx"]["expected_tags"])
+        known = re.findall(r"\w+", kinds)
+        return f"{key}.name should be {kinds}, got {name!r}{nearest(name, known)}"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     said = error["msg"].removeprefix("Input ")

@@ -472,12 +472,13 @@ def test_an_image_that_does_not_decode_is_named_or_skipped(tmp_path: Path) -> No
     bad = tmp_path / "class1" / "broken.jpg"
     bad.write_bytes(b"\xff\xd8\xff\xe0 not a picture")
     strict = datasets.load_folder(tmp_path, (16, 16, 3))
-    everything = np.arange(len(strict.train))
-    with pytest.raises(DatasetError, match=r"broken\.jpg.*--skip-bad-images"):
-        strict.train.read(everything)
+    with pytest.raises(DatasetError, match=r"broken\.jpg: expected a JPEG or PNG image"):
+        strict.train.read(np.arange(len(strict.train)))
     lenient = datasets.load_folder(tmp_path, (16, 16, 3), skip_bad=True)
-    lenient.train.read(everything)
-    assert lenient.skipped == {bad}
+    assert (len(strict.train), len(lenient.train)) == (7, 6)
+    assert lenient.train.read(np.arange(6)).any(axis=(1, 2, 3)).all()
+    assert lenient.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert str(bad) in lenient.notes[0]
 
 
 def test_random_crops_depend_on_their_key_alone(tmp_path: Path) -> None:
@@ -602,6 +603,57 @@ def test_statistics_are_computed_once(own_home: Path) -> None:
 
 def test_grey_statistics_are_repeated_for_colour_networks() -> None:
     assert PixelStatistics([3.0], [2.0]).for_channels(3) == PixelStatistics([3.0] * 3, [2.0] * 3)
+
+
+def test_sixteen_bits_of_grey_keep_their_contrast(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.full((20, 20), 0x8000, np.uint16)).save(path)
+    assert FolderImages([path], np.zeros(1, np.int64), (16, 16, 1)).read(np.array([0])).mean() == 128
+
+
+def test_a_validation_image_is_the_middle_of_the_resized_one(tmp_path: Path) -> None:
+    """The short side to 256/224 of the wanted one, then the middle."""
+    pixels = np.zeros((256, 512, 3), np.uint8)
+    pixels[:, 256 - 112 : 256 + 112] = 200
+    pixels[:16] = pixels[240:] = 90
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    found = FolderImages([tmp_path / "wide.png"], np.zeros(1, np.int64), (224, 224, 3)).read(np.array([0]))
+    assert (found == 200).all()
+
+
+def test_kerass_mnist_is_found(own_home: Path) -> None:
+    small = replace(DATASETS["mnist"], train_images=20, test_images=5)
+    random = np.random.default_rng(0)
+    arrays = {
+        "x_train": random.integers(0, 256, (20, 28, 28), dtype=np.uint8),
+        "y_train": random.integers(0, 10, 20, dtype=np.uint8),
+        "x_test": random.integers(0, 256, (5, 28, 28), dtype=np.uint8),
+        "y_test": random.integers(0, 10, 5, dtype=np.uint8),
+    }
+    folder = own_home / "keras" / "datasets"
+    folder.mkdir(parents=True)
+    np.savez(folder / "mnist.npz", **arrays)
+    loaded = datasets.load_known(small, download=False)
+    assert np.array_equal(loaded.train.read(np.arange(20))[..., 0], arrays["x_train"])
+    assert loaded.validation.labels.tolist() == arrays["y_test"].tolist()
+
+
+def test_mnist_is_not_taken_for_fashion_mnist(tmp_path: Path) -> None:
+    small = replace(DATASETS["mnist"], train_images=20, test_images=5)
+    write_mnist(tmp_path / "MNIST" / "raw", small, compress=False)
+    fashion = replace(DATASETS["fashion_mnist"], train_images=20, test_images=5)
+    assert locate.find(small, tmp_path / "MNIST" / "raw") is not None
+    assert locate.find(fashion, tmp_path / "MNIST" / "raw") is None
+
+
+def test_an_incomplete_folder_is_set_aside_and_fetched_anew(
+    server: Server, served_cifar: KnownDataset, own_home: Path
+) -> None:
+    incomplete = own_home / "cache" / "datasets" / "cifar-10-batches-py"
+    incomplete.mkdir(parents=True)
+    (incomplete / "data_batch_1").write_bytes(b"half")
+    assert len(datasets.load_known(served_cifar).train) == 50
+    assert [path.read_bytes() for path in incomplete.parent.rglob("*.incomplete-*/*/data_batch_1")] == [b"half"]
 
 
 def test_images_of_other_modes_become_rgb(tmp_path: Path) -> None:

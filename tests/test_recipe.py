@@ -99,7 +99,14 @@ BAD = [
     ({"filters": []}, "filters"),
     ({"filters": [0]}, "filters.0 should be greater than 0"),
     ({"train.optimizer.momentum": 0.9}, "unknown key 'train.optimizer.momentum'"),
-    ({"train.optimizer.name": "sdg"}, "train.optimizer"),
+    (
+        {"train.optimizer.name": "sdg"},
+        "train.optimizer.name should be 'sgd', 'adam', 'adamw', got 'sdg'; did you mean 'sgd'",
+    ),
+    ({"train.optimizer": 3}, "train.optimizer"),
+    ({"name": "mine"}, "keeps its name"),
+    ({"train.scaling": "caffe", "input_shape": [32, 32, 1]}, "three channels"),
+    ({"input_shape": [32, 32, 4]}, "input_shape.2 should be 1 or 3"),
     ({"train": 3}, "train should be"),
     ({"skip": "long", "filters": [8]}, "two groups"),
     ({"train.augment.flip": "perhaps"}, "train.augment.flip should be a valid boolean"),
@@ -127,6 +134,18 @@ def test_another_optimizer_starts_from_its_own_defaults() -> None:
         "momentum": 0.9,
         "nesterov": False,
     }
+
+
+def test_a_name_alone_stands_for_its_table() -> None:
+    recipe = load_recipe("plain12_relu", {"train.schedule": "cosine", "train.optimizer": "sgd"})
+    assert (recipe.train.schedule.name, recipe.train.optimizer.name) == ("cosine", "sgd")
+
+
+def test_overrides_count_together_whatever_their_order() -> None:
+    one = {"train.optimizer.learning_rate": 0.5, "train.optimizer.momentum": 0.9, "train.optimizer.name": "sgd"}
+    two = dict(reversed(one.items()))
+    assert load_recipe("plain12_relu", one) == load_recipe("plain12_relu", two)
+    assert load_recipe("plain12_relu", one).train.optimizer.learning_rate == 0.5
 
 
 def test_recipes_are_immutable() -> None:

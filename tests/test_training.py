@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -21,8 +22,9 @@ from kerascnn.data.batches import TrainingBatches, ValidationBatches, read_ahead
 from kerascnn.data.images import ArrayImages
 from kerascnn.errors import BackendError, CheckpointError, RunError
 from kerascnn.recipe import Augment, Train
+from kerascnn.runs import control
 from kerascnn.runs import events as ev
-from kerascnn.runs.directory import open_run, read_metrics
+from kerascnn.runs.directory import open_run
 from kerascnn.training.backend import BACKENDS, choose_backend, installed_backends
 from kerascnn.training.checkpoint import (
     Checkpoint,
@@ -396,7 +398,9 @@ def test_a_network_learns_and_its_run_tells_how(keras: Any, backend: str, tmp_pa
     epochs = list(ev.of_kind(events, ev.EpochDone))
     assert [epoch.epoch for epoch in epochs] == [1, 2, 3]
     assert isinstance(events[-1], ev.RunEnded)
-    assert [row["val_loss"] for row in read_metrics(run.metrics_file)] == [epoch.val_loss for epoch in epochs]
+    with run.metrics_file.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["val_loss"]) for row in rows] == [epoch.val_loss for epoch in epochs]
     assert json.loads(run.result_file.read_text())["figures"]["val_accuracy"] == epochs[-1].val_accuracy
     assert len(list_checkpoints(run.checkpoints)) in (2, 3)
 
@@ -420,7 +424,20 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoin
     assert "loss of step" in result.message
     last = events_of(result.run_dir)[-1]
     assert (last["kind"], last["state"]) == ("run ended", "diverged")
-    for path in list_checkpoints(result.run_dir / "checkpoints"):
+
+
+@pytest.mark.backend
+def test_a_run_that_diverges_later_keeps_its_good_checkpoint(keras: Any) -> None:
+    changes = {"train__optimizer": {"name": "sgd", "learning_rate": 1e-9, "momentum": 0.9}, "train__scaling": "none"}
+    run = open_run(kerascnn.train(own("tiny", train__limit_train=500, **changes)).run_dir)
+    (good,) = list_checkpoints(run.checkpoints)
+    kept = good.read_bytes()
+    for name, value in (("extend", 2.0), ("set-lr", 1000.0)):
+        control.ask(run, control.make_command(name, value))
+    result = kerascnn.resume(run)
+    assert result.state == "diverged"
+    assert good.read_bytes() == kept
+    for path in list_checkpoints(run.checkpoints):
         assert all(np.isfinite(array).all() for array in read_checkpoint(path).arrays.values())
 
 
@@ -431,6 +448,9 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(keras: Any) -> None:
     result = kerascnn.train(own("tiny", **changes))
     assert result.figures["epochs"] == 3
     assert "hasn't improved for 2 epochs" in result.message
+    # Going on with it changes nothing.
+    again = kerascnn.resume(open_run(result.run_dir))
+    assert (again.figures["epochs"], again.message) == (3, result.message)
 
 
 @pytest.mark.backend
@@ -501,8 +521,7 @@ def test_a_killed_run_goes_on_to_the_bit(
     wait_for(lambda: (killed / "events.jsonl").exists() and len(events_of_live(killed, "checkpoint")) >= 3, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    step = len(effective_steps_live(killed))
-    assert 0 < step < 40
+    assert 0 < len(events_of_live(killed, "step")) < 40
     resumed = kerascnn_command("train", "--resume", killed)
     assert resumed.returncode == 0, resumed.stderr
     assert "going on after step" in resumed.stderr
@@ -522,10 +541,6 @@ def test_a_killed_run_goes_on_to_the_bit(
 
 def events_of_live(run_dir: Path, kind: str) -> list[ev.Event]:
     return [event for event in ev.read_events(run_dir / "events.jsonl")[0] if event.kind == kind]
-
-
-def effective_steps_live(run_dir: Path) -> list[ev.Event]:
-    return events_of_live(run_dir, "step")
 
 
 @pytest.mark.backend

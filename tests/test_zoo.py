@@ -43,14 +43,15 @@ def test_a_network_is_as_its_card_says_and_takes_a_step(keras: Any, name: str) -
     card = recipe.card.model_dump(include={"trainable_weights", "total_weights", "multiply_adds"})
     assert asdict(count(model)) == card
     assert model.output.shape == (None, recipe.classes)
-    before = [numpy_of(variable) for variable in model.trainable_variables[-2:]]
+    watched = [model.trainable_variables[0], *model.trainable_variables[-2:]]
+    before = [numpy_of(variable) for variable in watched]
     steps = make_steps(model, make_optimizer(recipe.train, model.trainable_variables), recipe.train)
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (2, *recipe.input_shape), dtype=np.uint8)
     loss, right = steps.train(pixels, random.integers(0, recipe.classes, 2))
     assert math.isfinite(float(numpy_of(loss)))
     assert 0 <= int(numpy_of(right)) <= 2
-    after = [numpy_of(variable) for variable in model.trainable_variables[-2:]]
+    after = [numpy_of(variable) for variable in watched]
     assert all(not np.array_equal(old, new) for old, new in zip(before, after, strict=True))
 
 

@@ -50,7 +50,16 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except MemoryError:
+        say("kerascnn: out of memory", style="red")
+        sys.exit(1)
     except BrokenPipeError:
         # Whoever read our output has gone, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if os.environ.get("KERASCNN_DEBUG"):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        say(f"kerascnn: {where}{error.strerror or error}", style="red")
         sys.exit(1)

@@ -11,7 +11,7 @@ from kerascnn.cli.output import print_json, print_table, say
 from kerascnn.data import fetch as fetching
 from kerascnn.data import locate
 from kerascnn.data.dataset import folder_size
-from kerascnn.data.known import DATASETS, EMBEDDED, KnownDataset, known_dataset
+from kerascnn.data.known import DATASETS, KnownDataset, known_dataset
 
 app = typer.Typer(help="List the datasets and where they lie; fetch one.", invoke_without_command=True)
 
@@ -57,9 +57,8 @@ def fetch(
     dataset = known_dataset(name)
     found = locate.find(dataset, data_dir)
     if found is not None:
-        say(f"{name} is here already: {found.path} ({found.source})")
-        return
-    if dataset.name == EMBEDDED:
+        say(f"{name} is here already ({found.source})")
+        typer.echo(found.path)
         return
     folder = fetching.fetch(dataset, data_dir, report=say)
     typer.echo(folder)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from kerascnn.catalog import list_models, load_recipe, parse_assignments
-from kerascnn.cli.output import print_json, print_table, short_number, stdout
+from kerascnn.cli.output import print_fact, print_json, print_table, short_number, stdout
 from kerascnn.recipe import Recipe
 
 
@@ -67,7 +68,7 @@ def _figures(recipe: Recipe) -> list[str]:
 def _print_card(recipe: Recipe) -> None:
     facts, train = recipe.card, recipe.train
     console = stdout()
-    console.print(f"[bold]{recipe.name}[/bold]  {recipe.summary}")
+    console.print(Text(recipe.name, style="bold"), Text(f" {recipe.summary}"), sep=" ")
     rows = [
         ("paper", recipe.paper or "–"),
         ("input", "×".join(map(str, recipe.input_shape))),
@@ -86,8 +87,8 @@ def _print_card(recipe: Recipe) -> None:
     if facts.published_accuracy is not None:
         rows.append(("published", f"{facts.published_accuracy:.2f} % ({facts.published_where})"))
     for key, value in rows:
-        console.print(f"  [dim]{key:<14}[/dim]{value}", soft_wrap=True)
-    console.print(f"  [dim]{'train it':<14}[/dim]kerascnn train {recipe.name}")
+        print_fact(console, key, value, 14)
+    print_fact(console, "train it", f"kerascnn train {recipe.name}", 14)
 
 
 def _weights(recipe: Recipe) -> str:

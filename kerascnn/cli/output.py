@@ -46,6 +46,11 @@ def print_table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]
     stdout().print(table)
 
 
+def print_fact(console: Console, key: str, value: str, width: int) -> None:
+    """One line of a card. The value is the user's text, never markup."""
+    console.print(Text.assemble("  ", (f"{key:<{width}}", "dim"), value), soft_wrap=True)
+
+
 def short_number(value: int | None) -> str:
     """14,914,378 as ``14.91 M``."""
     if value is None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
-from kerascnn.cli.output import duration, percent, print_json, print_table, say, stdout
+from kerascnn.cli.output import duration, percent, print_fact, print_json, print_table, say, stdout
 from kerascnn.cli.progress import make_display
 from kerascnn.errors import UsageError
 from kerascnn.runs import directory
@@ -166,7 +167,7 @@ def _described(run: directory.Run) -> dict[str, Any]:
 
 def _print_run(run: dict[str, Any]) -> None:
     console = stdout()
-    console.print(f"[bold]{run['name']}[/bold]  {run['state']}")
+    console.print(Text(run["name"], style="bold"), Text(f" {run['state']}"), sep=" ")
     environment = run["environment"]
     rows = {
         "path": run["path"],
@@ -178,7 +179,7 @@ def _print_run(run: dict[str, Any]) -> None:
         "command": " ".join(environment.get("command", [])),
     }
     for key, value in rows.items():
-        console.print(f"  [dim]{key:<10}[/dim]{value}", soft_wrap=True)
+        print_fact(console, key, value, 10)
     columns = [("epoch", "right"), ("loss", "right"), ("accuracy", "right"), ("val loss", "right")]
     columns += [("val accuracy", "right"), ("time", "right")]
     print_table(

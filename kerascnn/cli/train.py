@@ -13,7 +13,7 @@ import typer
 from kerascnn.catalog import load_recipe, parse_assignments
 from kerascnn.cli.output import print_json, say
 from kerascnn.cli.progress import make_display
-from kerascnn.data.dataset import classes_of
+from kerascnn.data.dataset import absolute, classes_of
 from kerascnn.errors import RunError, UnknownNameError, UsageError, nearest
 from kerascnn.recipe import Recipe
 from kerascnn.runs.directory import RUNS_FOLDER, Run, create_run, find_run, new_run_path
@@ -21,6 +21,12 @@ from kerascnn.training import session
 from kerascnn.training.backend import DEVICES
 
 STARTED_WITHIN_S = 30.0
+# What makes a child outlive its parent's terminal.
+_APART: dict[str, Any]
+if sys.platform == "win32":
+    _APART = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
+else:
+    _APART = {"start_new_session": True}
 
 
 def train(
@@ -46,7 +52,7 @@ def train(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run from its last checkpoint.")
     ] = None,
-    checkpoint_minutes: Annotated[float, typer.Option(help="Write a checkpoint so often, beside each epoch's.")] = 5.0,
+    checkpoint_minutes: Annotated[float, typer.Option(min=0.0001, help="Between checkpoints in an epoch.")] = 5.0,
     skip_bad_images: Annotated[bool, typer.Option("--skip-bad-images", help="Go on without broken files.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Leave the run behind and print its directory.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -63,7 +69,7 @@ def train(
         checkpoint_every_s=60 * checkpoint_minutes,
     )
     changes: dict[str, Any] = {
-        "dataset": dataset,
+        "dataset": absolute(dataset) if dataset else None,
         "train.epochs": epochs,
         "train.batch_size": batch_size,
         "train.optimizer.learning_rate": learning_rate,
@@ -84,7 +90,10 @@ def train(
     if detach:
         run = run or _new_run(recipe, options, run_dir, runs_dir)
         _leave_behind(run, options)
-        typer.echo(run.path)
+        if as_json:
+            print_json({"run_dir": str(run.path)})
+        else:
+            typer.echo(run.path)
         return
     if run is None:
         say(_what_is_trained(recipe, options))
@@ -135,11 +144,11 @@ def _leave_behind(run: Run, options: session.Options) -> None:
     command += ["--offline"] if not options.download else []
     command += ["--skip-bad-images"] if options.skip_bad_images else []
     with run.log_file.open("ab") as log:
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True
-        )
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **_APART)
     deadline = time.monotonic() + STARTED_WITHIN_S
-    while run.owner() is None and not run.result_file.is_file() and time.monotonic() < deadline:
+    while run.owner() is None and time.monotonic() < deadline:
+        if child.poll() == 0:
+            return
         if child.poll() is not None:
             last = run.log_file.read_text(errors="replace").strip().splitlines()
             raise RunError(f"the run didn't start: {last[-1] if last else f'exit code {child.returncode}'}")

@@ -24,7 +24,7 @@ def evaluate(
     name: RunName,
     data_dir: Annotated[Path | None, typer.Option(help="A folder to look for datasets in first.")] = None,
     limit_val: Annotated[
-        int | None, typer.Option(help="Use so many images; 0 uses all. By default the run's own.")
+        int | None, typer.Option(min=0, help="Use so many images; 0 uses all. By default the run's own.")
     ] = None,
     weights: Weights = "best",
     backend: Backend = None,

@@ -22,6 +22,7 @@ from kerascnn.data.images import (
     Shape,
     Subset,
     describe_adaptation,
+    undecodable,
 )
 from kerascnn.data.known import DATASETS, EMBEDDED, FOLDER, KnownDataset, known_dataset
 from kerascnn.errors import DatasetError, UsageError
@@ -41,7 +42,6 @@ class Dataset:
 
     ``whole_train`` is the training split before splits and limits: the constants of ``standardize`` come from it.
     ``fingerprint`` is a SHA-256 over all of it: of the pixels and labels, or for a folder of names, sizes and times.
-    ``skipped`` fills with the files that didn't decode, where that isn't an error.
     """
 
     name: str
@@ -52,7 +52,6 @@ class Dataset:
     fingerprint: str
     where: str
     notes: list[str] = field(default_factory=list)
-    skipped: set[Path] = field(default_factory=set)
 
 
 def load_dataset(
@@ -92,6 +91,11 @@ def is_folder(name: str) -> bool:
     return name == FOLDER or name.startswith(f"{FOLDER}:")
 
 
+def absolute(name: str) -> str:
+    """``folder:PATH`` with a path that holds from any folder; other names as they are."""
+    return f"{FOLDER}:{folder_path(name).absolute()}" if name.startswith(f"{FOLDER}:") else name
+
+
 def folder_path(name: str) -> Path:
     """The path in ``folder:PATH``.
 
@@ -115,6 +119,7 @@ def require(name: str, data_dir: Path | None, *, download: bool, report: Report 
         folder = folder_path(name)
         if not folder.is_dir():
             raise DatasetError(f"expected a folder of images at {folder}, and there is none")
+        load_folder(folder, (1, 1, 1))
         return
     dataset = known_dataset(name)
     if locate.find(dataset, data_dir) is None and locate.find_archive(dataset, data_dir) is None:
@@ -128,7 +133,8 @@ def load_known(
     found = locate.find(known, data_dir) or _unpacked(known, data_dir, report)
     if found is None:
         found = locate.Found(_download(known, data_dir, allowed=download, report=report), "downloaded")
-    train, test, class_names = _READERS[known.layout](known, found.path)
+    reader = _read_keras_mnist if found.is_keras_mnist else _READERS[known.layout]
+    train, test, class_names = reader(known, found.path)
     return Dataset(
         name=known.name,
         class_names=class_names,
@@ -155,10 +161,7 @@ def _unpacked(known: KnownDataset, data_dir: Path | None, report: Report) -> loc
     if archive is None:
         return None
     report(f"{known.name}: extracting {archive.path}")
-    fetch.check_sha256(archive.path, known.files[0])
-    target = locate.download_folder() / known.folders[0]
-    fetch.extract(archive.path, target)
-    return locate.Found(target, archive.source)
+    return locate.Found(fetch.unpack(known, archive.path), archive.source)
 
 
 def _missing(known: KnownDataset, data_dir: Path | None, reason: str) -> DatasetError:
@@ -197,6 +200,10 @@ def _read_idx_files(known: KnownDataset, folder: Path) -> tuple[ArrayImages, Arr
         return ArrayImages(pixels[..., None], labels)
 
     return split("train", known.train_images), split("t10k", known.test_images), known.class_names
+
+
+def _read_keras_mnist(known: KnownDataset, folder: Path) -> tuple[ArrayImages, ArrayImages, tuple[str, ...]]:
+    return _read_archive(known, folder / locate.KERAS_MNIST)
 
 
 def _read_archive(known: KnownDataset, path: Path) -> tuple[ArrayImages, ArrayImages, tuple[str, ...]]:
@@ -250,9 +257,13 @@ def load_folder(folder: Path, shape: Shape, *, skip_bad: bool = False) -> Datase
         val_files, val_labels = _image_files(val_root, names)
     else:
         val_files, val_labels = [], np.empty(0, np.int64)
-    skipped: set[Path] = set()
-    train = FolderImages(train_files, train_labels, shape, skipped=skipped if skip_bad else None)
-    validation = FolderImages(val_files, val_labels, shape, skipped=skipped if skip_bad else None)
+    notes = []
+    if skip_bad and (bad := set(undecodable([*train_files, *val_files]))):
+        train_files, train_labels = _without(bad, train_files, train_labels)
+        val_files, val_labels = _without(bad, val_files, val_labels)
+        notes.append(f"left out, as they don't decode: {', '.join(map(str, sorted(bad)))}")
+    train = FolderImages(train_files, train_labels, shape)
+    validation = FolderImages(val_files, val_labels, shape)
     return Dataset(
         name=f"{FOLDER}:{folder}",
         class_names=names,
@@ -261,8 +272,13 @@ def load_folder(folder: Path, shape: Shape, *, skip_bad: bool = False) -> Datase
         whole_train=train,
         fingerprint=_listing_fingerprint([*train_files, *val_files], folder),
         where=str(folder),
-        skipped=skipped,
+        notes=notes,
     )
+
+
+def _without(bad: set[Path], files: list[Path], labels: Labels) -> tuple[list[Path], Labels]:
+    good = [index for index, path in enumerate(files) if path not in bad]
+    return [files[index] for index in good], labels[good]
 
 
 def _class_folders(root: Path) -> tuple[str, ...]:

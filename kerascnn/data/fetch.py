@@ -16,7 +16,7 @@ import pooch
 import requests
 
 from kerascnn.data.known import KnownDataset, RemoteFile
-from kerascnn.data.locate import download_folder
+from kerascnn.data.locate import download_folder, is_complete
 from kerascnn.errors import DatasetError
 
 TIMEOUT_S = 30
@@ -40,19 +40,43 @@ def fetch(dataset: KnownDataset, folder: Path | None = None, *, report: Report =
     root = folder or download_folder()
     target = root / dataset.folders[0]
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(root / f".{dataset.name}.lock"):
+        with _one_process(dataset, root):
+            if is_complete(dataset, target):
+                return target
             if dataset.layout == "idx":
                 target.mkdir(parents=True, exist_ok=True)
                 for file in dataset.files:
                     download(file, target, report=report)
-            elif not target.is_dir():
+            else:
                 (archive,) = (download(file, root, report=report) for file in dataset.files)
                 extract(archive, target)
                 archive.unlink()
     except OSError as error:
         raise DatasetError(f"{root}: can't store {dataset.name}: {error.strerror or error}") from None
     return target
+
+
+def unpack(dataset: KnownDataset, archive: Path) -> Path:
+    """Extract a published archive that lies on disk into the cache, after a look at its hash.
+
+    Raises:
+        DatasetError: the archive isn't what was published, or the cache can't be written.
+    """
+    root = download_folder()
+    target = root / dataset.folders[0]
+    try:
+        with _one_process(dataset, root):
+            if not is_complete(dataset, target):
+                check_sha256(archive, dataset.files[0])
+                extract(archive, target)
+    except OSError as error:
+        raise DatasetError(f"{root}: can't store {dataset.name}: {error.strerror or error}") from None
+    return target
+
+
+def _one_process(dataset: KnownDataset, root: Path) -> filelock.BaseFileLock:
+    root.mkdir(parents=True, exist_ok=True)
+    return filelock.FileLock(root / f".{dataset.name}.lock")
 
 
 def download(file: RemoteFile, folder: Path, *, report: Report = lambda _: None) -> Path:
@@ -119,6 +143,9 @@ def extract(archive: Path, target: Path) -> None:
             tar.extractall(workplace, filter="data")
         if not (workplace / target.name).is_dir():
             raise DatasetError(f"{archive}: expected a folder {target.name} in it")
+        if target.is_dir():
+            # An incomplete one, from elsewhere: set aside rather than mixed with.
+            target.replace(Path(tempfile.mkdtemp(prefix=f"{target.name}.incomplete-", dir=target.parent)) / target.name)
         (workplace / target.name).replace(target)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise DatasetError(f"{archive}: expected an archive of {target.name}: {error}") from None

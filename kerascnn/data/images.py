@@ -22,7 +22,6 @@ RandomFor = Callable[[int], np.random.Generator]
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 # The published way of looking at ImageNet: the short side to 256, then the middle 224.
 RESIZE_PER_CROP = 256 / 224
-MAX_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs
 
 # The largest difference in size that is padded or cropped away; beyond it images are resized.
 LARGEST_PADDING = 8
@@ -77,14 +76,10 @@ class ArrayImages:
 class FolderImages:
     """Images in files, decoded when they are read, in threads: Pillow decodes outside the interpreter lock."""
 
-    def __init__(
-        self, files: Sequence[Path], labels: Labels, shape: Shape, *, skipped: set[Path] | None = None
-    ) -> None:
-        """Without ``skipped``, a file that doesn't decode is an error; with it, the file is put there."""
+    def __init__(self, files: Sequence[Path], labels: Labels, shape: Shape) -> None:
         self.files = files
         self.labels = labels
         self._shape = shape
-        self._skipped = skipped
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="decode")
 
     def __len__(self) -> int:
@@ -107,14 +102,7 @@ class FolderImages:
         return np.stack(list(decoded)) if len(indices) else np.empty((0, *self._shape), np.uint8)
 
     def _decode(self, index: int, cut: Callable[[Image.Image, int], Image.Image]) -> Pixels:
-        try:
-            return _to_pixels(cut(open_image(self.files[index]), index), self._shape[2])
-        except DatasetError:
-            if self._skipped is None:
-                raise
-            # A black image keeps the batches where they are.
-            self._skipped.add(self.files[index])
-            return np.zeros(self._shape, np.uint8)
+        return _to_pixels(cut(open_image(self.files[index]), index), self._shape[2])
 
 
 class AdaptedImages:
@@ -161,6 +149,20 @@ class Subset:
         return self._images.read_random_crops(self._chosen[indices], random_for)
 
 
+def undecodable(files: Sequence[Path]) -> list[Path]:
+    """Decode all files once and tell which of them can't be."""
+
+    def bad(path: Path) -> bool:
+        try:
+            open_image(path)
+        except DatasetError:
+            return True
+        return False
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return [path for path, is_bad in zip(files, pool.map(bad, files), strict=True) if is_bad]
+
+
 def open_image(path: Path) -> Image.Image:
     """Decode one JPEG or PNG file.
 
@@ -170,12 +172,13 @@ def open_image(path: Path) -> Image.Image:
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as image:
             image.load()
+            if image.mode.startswith("I"):
+                # 16 bits of grey; Pillow's own conversion would cut everything above 255 to white.
+                return Image.fromarray((np.asarray(image, np.uint32) >> 8).clip(0, 255).astype(np.uint8))
             return image if image.mode in ("L", "RGB") else image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise DatasetError(
-            f"{path}: expected a JPEG or PNG image: {reason}; --skip-bad-images goes on without such files"
-        ) from None
+        raise DatasetError(f"{path}: expected a JPEG or PNG image: {reason}") from None
 
 
 def resize_and_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import platformdirs
 
-from kerascnn.data.known import EMBEDDED, KnownDataset
+from kerascnn.data.known import DATASETS, EMBEDDED, KnownDataset
 
 SAMPLE = Path(__file__).parent / "sample" / "fashion_mnist_mini.npz"
 SYSTEM_DATASETS = Path("/usr/share/datasets")
+KERAS_MNIST = "mnist.npz"
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Found:
 
     path: Path
     source: str
+    is_keras_mnist: bool = False
+    """It is Keras's ``mnist.npz`` in this folder."""
 
 
 def cache_folder() -> Path:
@@ -61,9 +64,22 @@ def find(dataset: KnownDataset, data_dir: Path | None = None) -> Found | None:
             # Whoever names the folder may mean the one with the files in it.
             folders.insert(0, root)
         for folder in folders:
-            if all(_present(folder, name) for name in needed_files(dataset)):
+            if is_complete(dataset, folder) and not _belongs_to_another(dataset, folder):
                 return Found(folder, source)
+        if dataset.name == "mnist" and (root / KERAS_MNIST).is_file():
+            return Found(root, source, is_keras_mnist=True)
     return None
+
+
+def is_complete(dataset: KnownDataset, folder: Path) -> bool:
+    """Whether a folder holds all of a dataset's files."""
+    return all(stored_file(folder, name).is_file() for name in needed_files(dataset))
+
+
+def _belongs_to_another(dataset: KnownDataset, folder: Path) -> bool:
+    """MNIST and Fashion-MNIST have files of the same names; the folder's name tells them apart."""
+    others = [name for other in DATASETS.values() if other.name != dataset.name for name in other.folders]
+    return any(folder.resolve().as_posix().endswith(f"/{name}") for name in others)
 
 
 def find_archive(dataset: KnownDataset, data_dir: Path | None = None) -> Found | None:
@@ -89,7 +105,3 @@ def stored_file(folder: Path, name: str) -> Path:
     """The file of this name, or its gzipped form where only that is there."""
     plain = folder / name
     return plain if plain.is_file() else folder / f"{name}.gz"
-
-
-def _present(folder: Path, name: str) -> bool:
-    return stored_file(folder, name).is_file()

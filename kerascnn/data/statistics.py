@@ -36,7 +36,8 @@ def pixel_statistics(images: Images, fingerprint: str) -> PixelStatistics:
 
     A histogram of the 256 values a channel is exact and its size doesn't depend on the number of images.
     """
-    kept = cache_folder() / "statistics" / f"{fingerprint}.json"
+    shape = "x".join(map(str, images.shape))
+    kept = cache_folder() / "statistics" / f"{fingerprint}-{shape}.json"
     try:
         return PixelStatistics(**json.loads(kept.read_text()))
     except (OSError, ValueError, TypeError):

@@ -36,6 +36,8 @@ class Command(BaseModel):
     id: Annotated[str, Field(min_length=1, max_length=64)]
     command: CommandName
     value: float | None = None
+    process: int | None = None
+    """Whom `pause`, `resume` and `stop` are for: a later process on the same run isn't meant."""
 
     @model_validator(mode="after")
     def _value_fits(self) -> Command:
@@ -72,7 +74,11 @@ class Inbox:
         end = content.rfind(b"\n") + 1
         self._offset += end
         commands = [parse_command(line) for line in content[:end].splitlines()]
-        fresh = [command for command in commands if command is not None and command.id not in self._applied]
+        fresh = [
+            command
+            for command in commands
+            if command is not None and command.id not in self._applied and command.process in (None, os.getpid())
+        ]
         self._applied.update(command.id for command in fresh)
         return fresh
 
@@ -108,8 +114,11 @@ def ask(run: Run, command: Command) -> None:
     Raises:
         RunError: no process works on the run and the command is for a living one, or it can't be written.
     """
-    if run.owner() is None and command.command in FOR_THE_LIVING:
-        raise RunError(f"{run.path}: no process works on this run, so it can't {command.command}")
+    if command.command in FOR_THE_LIVING:
+        owner = run.owner()
+        if owner is None:
+            raise RunError(f"{run.path}: no process works on this run, so it can't {command.command}")
+        command = command.model_copy(update={"process": owner})
     line = json.dumps(command.model_dump()).encode() + b"\n"
     try:
         descriptor = os.open(run.control_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

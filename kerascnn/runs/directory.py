@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import json
 import os
 import secrets
@@ -24,6 +24,7 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.files import write_json, write_text
 
 RUNS_FOLDER = Path("runs")
+SAME_PROCESS_S = 60.0
 
 EPOCH_COLUMNS = ("epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 
@@ -117,7 +118,9 @@ class Run:
             return None
         try:
             process = psutil.Process(pid)
-            alive = process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE
+            # A clock that is set moves the time by which the system tells when a process began.
+            same = isinstance(started, (int, float)) and abs(process.create_time() - started) < SAME_PROCESS_S
+            alive = same and process.status() != psutil.STATUS_ZOMBIE
         except (psutil.Error, ValueError, OverflowError):
             return None
         return pid if alive else None
@@ -227,9 +230,13 @@ class Writer:
 
     def close(self) -> None:
         """Leave the directory to others."""
-        self.events.close()
-        (self.run.path / "owner.json").unlink(missing_ok=True)
-        self._lock.release()
+        try:
+            with contextlib.suppress(OSError):
+                self.events.close()
+            with contextlib.suppress(OSError):
+                (self.run.path / "owner.json").unlink(missing_ok=True)
+        finally:
+            self._lock.release()
 
 
 def new_run_path(model: str, runs_folder: Path) -> Path:
@@ -279,7 +286,7 @@ def find_run(name: str, runs_folder: Path = RUNS_FOLDER) -> Run:
         return Run(Path(name))
     every = list(list_runs(runs_folder))
     if name == "last" and every:
-        return max(every, key=lambda run: run.path.name)
+        return every[-1]
     matching = [run for run in every if name in (run.name, run.path.name) or run.path.name.endswith(f"-{name}")]
     if len(matching) == 1:
         return matching[0]
@@ -292,7 +299,7 @@ def find_run(name: str, runs_folder: Path = RUNS_FOLDER) -> Run:
 def list_runs(runs_folder: Path = RUNS_FOLDER) -> Iterator[Run]:
     """All runs in a folder, oldest first."""
     found = [path.parent for pattern in ("*/recipe.toml", "*/*/recipe.toml") for path in runs_folder.glob(pattern)]
-    return (Run(path) for path in sorted(found, key=lambda path: path.name))
+    return (Run(path) for path in sorted(found, key=lambda path: (path / "recipe.toml").stat().st_mtime_ns))
 
 
 def delete_run(run: Run) -> None:
@@ -314,12 +321,6 @@ def write_metrics(path: Path, epochs: list[ev.EpochDone]) -> None:
     rows = [EPOCH_COLUMNS, *(tuple(getattr(epoch, column) for column in EPOCH_COLUMNS) for epoch in epochs)]
     text = "\n".join(",".join(str(cell) for cell in row) for row in rows) + "\n"
     write_text(path, text)
-
-
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of ``metrics.csv``."""
-    with path.open(newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
 def _read_object(path: Path) -> dict[str, Any]:

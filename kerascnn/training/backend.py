@@ -46,8 +46,8 @@ def install_line(backend: str) -> str:
     return f"pip install 'kerascnn[{backend}]'"
 
 
-def choose_backend(asked: str | None = None) -> BackendChoice:
-    """``asked``, else ``KERAS_BACKEND``, else what is installed, torch first.
+def choose_backend(asked: str | None = None, reason: str = "--backend") -> BackendChoice:
+    """``asked`` for ``reason``, else ``KERAS_BACKEND``, else what is installed, torch first.
 
     ``keras.json`` doesn't count: Keras writes it itself, so it is nobody's wish.
 
@@ -56,16 +56,16 @@ def choose_backend(asked: str | None = None) -> BackendChoice:
         BackendError: it isn't installed.
     """
     installed = installed_backends()
-    for name, reason in ((asked, "--backend"), (os.environ.get("KERAS_BACKEND"), "KERAS_BACKEND")):
+    for name, why in ((asked, reason), (os.environ.get("KERAS_BACKEND"), "KERAS_BACKEND")):
         if not name:
             continue
         if name not in BACKENDS:
             raise UnknownNameError(
-                f"{reason}: expected a backend out of {', '.join(BACKENDS)}, got {name!r}{nearest(name, BACKENDS)}"
+                f"{why}: expected a backend out of {', '.join(BACKENDS)}, got {name!r}{nearest(name, BACKENDS)}"
             )
         if name not in installed:
-            raise BackendError(f"the backend {name} ({reason}) is not installed: {install_line(name)}")
-        return BackendChoice(name, reason)
+            raise BackendError(f"the backend {name} ({why}) is not installed: {install_line(name)}")
+        return BackendChoice(name, why)
     if not installed:
         raise BackendError(f"no backend is installed: {install_line('torch')}")
     return BackendChoice(installed[0], f"installed: {', '.join(installed)}")
@@ -150,6 +150,8 @@ def _make_repeatable(backend: str) -> None:
         import torch
 
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # It would also fill all fresh memory, which only helps code that reads what it never wrote.
+        torch.utils.deterministic.fill_uninitialized_memory = False
         torch.backends.cudnn.benchmark = False
     elif backend == "tensorflow":
         import tensorflow as tf

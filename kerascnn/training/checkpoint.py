@@ -37,6 +37,7 @@ class Progress:
     step: int = 0
     elapsed: float = 0.0
     epoch_elapsed: float = 0.0
+    epoch_training: float = 0.0
     loss_sum: float = 0.0
     right: int = 0
     seen: int = 0
@@ -45,6 +46,8 @@ class Progress:
     best: float | None = None
     best_epoch: int = 0
     best_checkpoint: str | None = None
+    applied: list[str] = field(default_factory=list)
+    """Ids of the commands that users gave and that are part of this state."""
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -123,6 +126,13 @@ def newest_whole(folder: Path) -> tuple[Path, Checkpoint, list[str]]:
             damaged.append(str(error))
     detail = "; ".join(damaged) if damaged else "there is none yet"
     raise CheckpointError(f"{folder}: expected a whole checkpoint to go on from: {detail}")
+
+
+def set_damaged_aside(folder: Path, newest_whole: Path) -> None:
+    """Take the name from damaged checkpoints, so that they don't count among the newest that are kept."""
+    for path in list_checkpoints(folder):
+        if path.name > newest_whole.name:
+            path.replace(path.with_name(f"{path.name}.damaged"))
 
 
 def keep_newest(folder: Path, best: str | None, count: int = 2) -> None:

@@ -17,12 +17,12 @@ REPEATED = ("set-lr", "extend")
 class Control:
     """Hands commands to the engine between two steps."""
 
-    def __init__(self, run: Run, step: int, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Commands that were applied after ``step`` are due again at the steps where they were."""
+    def __init__(self, run: Run, applied: set[str], sleep: Callable[[float], None] = time.sleep) -> None:
+        """``applied`` holds the commands that are part of the state in training; others that once were come again."""
         events = list(ev.of_kind(ev.read_events(run.events_file)[0], ev.ControlApplied))
-        self._inbox = Inbox(run.control_file, {event.id for event in events})
+        self._inbox = Inbox(run.control_file, applied | {event.id for event in events})
         self._sleep = sleep
-        again = {event.id: event for event in events if event.step > step and event.command in REPEATED}
+        again = {event.id: event for event in events if event.id not in applied and event.command in REPEATED}
         self._due = sorted(again.values(), key=lambda event: event.step)
 
     def commands(self, step: int) -> list[Command]:

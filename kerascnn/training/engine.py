@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kerascnn.data.batches import TrainingBatches, ValidationBatches, read_ahead
-from kerascnn.errors import RunError
+from kerascnn.errors import DivergedError
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, write_metrics
@@ -36,10 +37,6 @@ from kerascnn.training.steps import Steps
 STEPS_ALL_RECORDED = 50
 RECORD_EVERY_S = 1.0
 CHECKPOINT_EVERY_S = 300.0
-
-
-class DivergedError(RunError):
-    """The loss is no longer a number."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +103,10 @@ class Engine:
             Interruption: a signal came; a checkpoint has been written.
             DivergedError: the loss is no longer a number; the last checkpoint is from before.
         """
-        ended = ""
-        # A finished run may have been asked for more epochs.
+        # A finished run may have been asked for more epochs; one that had stopped early then goes on all the same.
+        epochs = self._progress.epochs
         self._obey()
+        ended = self._early_stop() if epochs == self._progress.epochs else ""
         while self._progress.epoch < self._progress.epochs and not ended:
             self._train_rest_of_epoch()
             ended = self._validate()
@@ -134,6 +132,8 @@ class Engine:
                     self._compiled = True
                     self._emit(ev.Phase(phase="training", epoch=progress.epoch + 1))
         self._read_pending()
+        self._count_time()
+        progress.epoch_training = progress.epoch_elapsed
 
     def _between_steps(self) -> None:
         """Where a run can be told something or be left, and the checkpoint of every few minutes."""
@@ -154,7 +154,9 @@ class Engine:
             self._control.wait()
             paused = self._apply_commands(paused=True)
         # The pause isn't the run's own time.
+        self._read_pending()
         self._tick = self._last_record = self._clock()
+        self._seen_at_record = self._progress.seen
 
     def _apply_commands(self, *, paused: bool) -> bool:
         progress = self._progress
@@ -167,6 +169,8 @@ class Engine:
                 progress.learning_rate_scale = command.value / self._learning_rate.at(progress.step)
             elif command.command == "extend" and command.value is not None:
                 progress.epochs += int(command.value)
+            if command.id not in progress.applied:
+                progress.applied.append(command.id)
             self._emit(
                 ev.ControlApplied(
                     id=command.id,
@@ -179,10 +183,13 @@ class Engine:
         return paused
 
     def _apply_learning_rate(self) -> None:
-        rate = self._learning_rate.at(self._progress.step) * self._progress.learning_rate_scale
+        rate = self._rate_of(self._progress.step)
         if rate != self._rate_set:
             self._network.optimizer.learning_rate = rate
             self._rate_set = rate
+
+    def _rate_of(self, step: int) -> float:
+        return self._learning_rate.at(step) * self._progress.learning_rate_scale
 
     def _read_pending(self) -> None:
         """Fetch the losses that still lie on the device, all at once.
@@ -292,9 +299,9 @@ class Engine:
             accuracy=progress.right / progress.seen,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
-            learning_rate=self._rate_set,
+            learning_rate=self._rate_of(progress.step - 1),
             seconds=progress.epoch_elapsed,
-            images_per_s=progress.seen / max(progress.epoch_elapsed, 1e-9),
+            images_per_s=progress.seen / max(progress.epoch_training, 1e-9),
             best=improved,
         )
         if improved:
@@ -303,13 +310,14 @@ class Engine:
         progress.history.append(event.model_dump(mode="json"))
         progress.epoch += 1
         progress.step_in_epoch = 0
-        progress.loss_sum, progress.right, progress.seen, progress.epoch_elapsed = 0.0, 0, 0, 0.0
+        progress.loss_sum, progress.right, progress.seen = 0.0, 0, 0
+        progress.epoch_elapsed, progress.epoch_training = 0.0, 0.0
         self._emit(event)
         write_metrics(self._run.metrics_file, [ev.EpochDone(**epoch) for epoch in progress.history])
 
     def _early_stop(self) -> str:
         stopping = self._recipe.train.early_stopping
-        if stopping is None:
+        if stopping is None or not self._progress.history:
             return ""
         values = [float(epoch[stopping.monitor]) for epoch in self._progress.history]
         better = max if stopping.monitor.endswith("accuracy") else min
@@ -325,9 +333,10 @@ class Engine:
         began = self._clock()
         network = self._network
         path = self._run.checkpoints / checkpoint_name(self._progress.step)
-        # A copy: what is written must not move on with the run.
-        progress = replace(self._progress, history=list(self._progress.history))
+        progress = replace(self._progress)
         state = take_state(network.model, network.optimizer)
+        if not all(np.isfinite(array).all() for name, array in state.items() if name.startswith("model/")):
+            raise DivergedError(f"a weight is no number after step {self._progress.step}")
         identity = identity_of(self._recipe, network.model, network.optimizer)
         size = write_checkpoint(path, Checkpoint(state, progress, identity))
         keep_newest(self._run.checkpoints, self._progress.best_checkpoint)
@@ -335,7 +344,7 @@ class Engine:
         self._emit(
             ev.CheckpointWritten(
                 step=self._progress.step,
-                file=str(path.relative_to(self._run.path)),
+                file=path.relative_to(self._run.path).as_posix(),
                 reason=reason,
                 bytes=size,
                 seconds=self._last_checkpoint - began,

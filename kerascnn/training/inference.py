@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from kerascnn.data.batches import ValidationBatches
-from kerascnn.data.dataset import load_dataset
+from kerascnn.data.dataset import is_folder, load_dataset
 from kerascnn.data.formats import Pixels
 from kerascnn.data.images import LARGEST_PADDING, Shape, adapt, open_image, resize_and_crop
 from kerascnn.errors import RunError
@@ -59,7 +60,8 @@ def load_network(run: Run, *, which: Which = "best", backend: str | None = None,
     if not weights.is_file():
         need = "one whole epoch" if which == "best" else "a finished run"
         raise RunError(f"{run.path}: expected {weights.name}, which {need} leaves behind")
-    choice = backends.choose_backend(backend or environment.get("backend"))
+    reason = "--backend" if backend else "the run's own"
+    choice = backends.choose_backend(backend or environment.get("backend"), reason)
     backends.activate(choice.name, device)
     from kerascnn.zoo import build_model
 
@@ -67,7 +69,7 @@ def load_network(run: Run, *, which: Which = "best", backend: str | None = None,
     model = build_model(recipe, mean=statistics.get("mean"), deviation=statistics.get("deviation"))
     try:
         model.load_weights(weights)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise RunError(f"{weights}: expected the weights of {recipe.name}: {str(error).splitlines()[0]}") from None
     return model
 
@@ -112,18 +114,22 @@ def predict(run: Run, model: keras.Model, files: Sequence[Path], *, top: int = 5
     names = run.environment().get("dataset", {}).get("class_names") or [str(n) for n in range(recipe.classes)]
     predictions = []
     for file in files:
-        pixels = as_input(file, recipe.input_shape)
+        pixels = as_input(file, recipe.input_shape, like_training=not is_folder(recipe.dataset))
         softmax = np.exp(_log_softmax(model, pixels[None])[0])
         order = np.argsort(-softmax, kind="stable")[:top]
         predictions.append(Prediction(str(file), [(names[i], float(softmax[i])) for i in order.tolist()]))
     return predictions
 
 
-def as_input(file: Path, shape: Shape) -> Pixels:
-    """One image file as the network takes it, uint8 of ``shape``."""
+def as_input(file: Path, shape: Shape, *, like_training: bool) -> Pixels:
+    """One image file as the network takes it, uint8 of ``shape``.
+
+    ``like_training`` pads or crops an image that is near the network's size, as datasets of arrays are.
+    """
     image = open_image(file)
     height, width, _ = shape
-    if max(abs(image.height - height), abs(image.width - width)) > LARGEST_PADDING:
+    near = max(abs(image.height - height), abs(image.width - width)) <= LARGEST_PADDING
+    if not (like_training and near):
         image = resize_and_crop(image, (height, width))
     pixels = np.asarray(image, np.uint8)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
@@ -132,9 +138,8 @@ def as_input(file: Path, shape: Shape) -> Pixels:
 
 
 def _log_softmax(model: keras.Model, pixels: Pixels) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    from keras import ops
-
-    logits = ops.convert_to_numpy(model(pixels, training=False)).astype(np.float64)
+    # Keras's own loop for one batch: no gradients are kept.
+    logits = np.asarray(model.predict_on_batch(pixels), np.float64)
     logits -= logits.max(axis=1, keepdims=True)
     result: np.ndarray[tuple[int, int], np.dtype[np.float64]] = logits - np.log(
         np.exp(logits).sum(axis=1, keepdims=True)

@@ -8,21 +8,22 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from kerascnn.data.dataset import Dataset, load_dataset, require
+from kerascnn.data.dataset import Dataset, classes_of, load_dataset, require
 from kerascnn.data.statistics import PixelStatistics, pixel_statistics
-from kerascnn.errors import CheckpointError, KerascnnError, RunError
+from kerascnn.errors import CheckpointError, DivergedError, KerascnnError, RunError, UsageError
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import RUNS_FOLDER, Run, Writer, create_run, new_run_path
 from kerascnn.runs.files import write_atomically, write_json
 from kerascnn.training import backend as backends
 from kerascnn.training.signals import Interruption, Signals
+from kerascnn.zoo import check_builder
 
 if TYPE_CHECKING:
     from kerascnn.training.checkpoint import Progress
@@ -34,6 +35,7 @@ class Options:
     """How a run is carried out: what may change between a run and its resume."""
 
     backend: str | None = None
+    backend_reason: str = "--backend"
     device: str = "auto"
     data_dir: Path | None = None
     download: bool = True
@@ -101,15 +103,21 @@ def resume(run: Run, *, options: Options | None = None, listeners: Sequence[ev.L
     options = options or Options()
     recipe = run.recipe()
     asked = options.backend or run.environment().get("backend")
-    options = Options(**{**options.__dict__, "backend": asked})
-    choice = check(recipe, options)
+    reason = "--backend" if options.backend else "the run's own"
+    choice = check(recipe, replace(options, backend=asked, backend_reason=reason))
     return _carry_out(run, recipe, choice, options, listeners, resume=True)
 
 
 def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lambda _: None) -> backends.BackendChoice:
     """What can be wrong before anything is written; a missing dataset is downloaded here."""
-    choice = backends.choose_backend(options.backend)
+    choice = backends.choose_backend(options.backend, options.backend_reason)
+    check_builder(recipe.builder)
+    if options.data_dir is not None and not options.data_dir.is_dir():
+        raise UsageError(f"--data-dir: expected a folder at {options.data_dir}, and there is none")
     require(recipe.dataset, options.data_dir, download=options.download, report=report)
+    classes = classes_of(recipe.dataset)
+    if classes is not None and classes != recipe.classes:
+        raise UsageError(f"{recipe.dataset} has {classes} classes: expected classes = {classes}, got {recipe.classes}")
     return choice
 
 
@@ -150,10 +158,11 @@ class _Session:
         self._emit = emit
         self._signals = signals
         self._engine: Engine | None = None
-        self._skipped: set[Path] = set()
 
     def carry_out(self, *, resume: bool) -> Result:
         """All phases, and whatever ends them as the run's last event."""
+        # It tells how an earlier process ended; this one isn't at its end.
+        self._run.result_file.unlink(missing_ok=True)
         self._emit(
             ev.RunStarted(
                 model=self._recipe.name,
@@ -174,15 +183,17 @@ class _Session:
                 interruption.state, f"{interruption}; resume with --resume {self._run.path}", interruption.exit_code
             )
         except KerascnnError as error:
-            state: ev.EndState = "diverged" if type(error).__name__ == "DivergedError" else "failed"
+            state: ev.EndState = "diverged" if isinstance(error, DivergedError) else "failed"
             return self._end(state, str(error), error.exit_code, error)
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            return self._end(
-                "failed", f"{where}{error.strerror or error}", 1, RunError(f"{where}{error.strerror or error}")
-            )
         except MemoryError:
             return self._end("failed", "out of memory", 1, RunError("out of memory: try a smaller train.batch_size"))
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            failure = RunError(f"{where}{error.strerror or error}")
+            return self._end("failed", str(failure), 1, failure, cause=error)
+        except Exception as error:
+            failure = RunError(f"{type(error).__name__}: {_first_line(error)}")
+            return self._end("failed", str(failure), 1, failure, cause=error)
 
     def _prepare(self, *, resume: bool) -> Engine:
         self._emit(ev.Phase(phase="importing"))
@@ -206,7 +217,6 @@ class _Session:
             skip_bad_images=self._options.skip_bad_images,
             report=lambda text: self._emit(ev.Warned(message=text)),
         )
-        self._skipped = dataset.skipped
         for note in dataset.notes:
             self._emit(ev.Warned(message=note))
         batch = self._recipe.train.batch_size
@@ -255,7 +265,7 @@ class _Session:
 
     def _resume_point(self, network: Network) -> Progress:
         """Put the newest whole checkpoint back; a run that was killed before its first begins again."""
-        from kerascnn.training.checkpoint import list_checkpoints, newest_whole
+        from kerascnn.training.checkpoint import list_checkpoints, newest_whole, set_damaged_aside
         from kerascnn.training.state import identity_of, put_state
 
         if not list_checkpoints(self._run.checkpoints):
@@ -263,6 +273,7 @@ class _Session:
                 self._emit(ev.Resumed(step=0, epoch=0, epochs=self._recipe.train.epochs, elapsed=0.0, file=""))
             return self._fresh()
         path, checkpoint, damaged = newest_whole(self._run.checkpoints)
+        set_damaged_aside(self._run.checkpoints, path)
         for message in damaged:
             self._emit(ev.Warned(message=f"{message}; going on from {path.name}"))
         expected = identity_of(self._recipe, network.model, network.optimizer)
@@ -279,7 +290,7 @@ class _Session:
                 epoch=progress.epoch,
                 epochs=progress.epochs,
                 elapsed=progress.elapsed,
-                file=str(path.relative_to(self._run.path)),
+                file=path.relative_to(self._run.path).as_posix(),
             )
         )
         return progress
@@ -299,7 +310,7 @@ class _Session:
             progress,
             emit=self._emit,
             signals=self._signals,
-            control=Control(self._run, progress.step),
+            control=Control(self._run, set(progress.applied)),
             checkpoint_every_s=self._options.checkpoint_every_s,
         )
 
@@ -340,25 +351,34 @@ class _Session:
         with backends.unheard(), averaged_weights(network.model, network.optimizer):
             write_atomically(self._run.model_file, network.model.save)
 
-    def _end(self, state: ev.EndState, message: str, exit_code: int, error: KerascnnError | None = None) -> Result:
+    def _end(
+        self,
+        state: ev.EndState,
+        message: str,
+        exit_code: int,
+        error: KerascnnError | None = None,
+        *,
+        cause: Exception | None = None,
+    ) -> Result:
+        """Write the last event and the result; where even that fails, the error that ended the run still counts."""
         figures = self._engine.figures() if self._engine else {}
         figures["peak_memory_bytes"] = peak_memory_bytes()
-        if self._skipped:
-            self._emit(ev.Warned(message=f"skipped, as black images: {', '.join(map(str, sorted(self._skipped)))}"))
         result = Result(self._run.path, state, message, exit_code, figures)
-        self._emit(
-            ev.RunEnded(
-                state=state,
-                message=message,
-                step=figures.get("steps", 0),
-                elapsed=figures.get("seconds", 0.0),
-                exit_code=exit_code,
-            )
-        )
-        write_json(self._run.result_file, result.to_dict())
+        step, elapsed = figures.get("steps", 0), figures.get("seconds", 0.0)
+        try:
+            self._emit(ev.RunEnded(state=state, message=message, step=step, elapsed=elapsed, exit_code=exit_code))
+            write_json(self._run.result_file, result.to_dict())
+        except OSError as failure:
+            if error is None:
+                raise RunError(f"{self._run.path}: {failure.strerror or failure}") from None
         if error is not None and state == "failed":
-            raise error
+            raise error from cause
         return result
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no reason given"
 
 
 def _comparable(key: str, value: Any) -> Any:

@@ -6,11 +6,13 @@ Importing this package imports no Keras; :func:`build_model` does.
 from __future__ import annotations
 
 import importlib
+import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerascnn.errors import RecipeError, nearest
-from kerascnn.recipe import FAMILIES, Custom, Recipe
+from kerascnn.recipe import FAMILIES, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,13 +60,30 @@ def build_model(
     try:
         x = scale_pixels(pixels, recipe.train.scaling, mean, deviation)
         logits = builder(x, **recipe.network())
-    except TypeError as error:
-        if isinstance(recipe, Custom):
-            raise RecipeError(f"{recipe.name}: the builder {recipe.builder} rejects its arguments: {error}") from error
-        raise
+    except (TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RecipeError(f"{recipe.name}: the builder {recipe.builder} rejects its arguments: {reason}") from error
     finally:
         keras.mixed_precision.set_dtype_policy(policy)
     return keras.Model(pixels, logits, name=recipe.name)
+
+
+def check_builder(name: str) -> str:
+    """Where a recipe's ``builder`` lies, as ``module:function``; imports nothing.
+
+    Raises:
+        RecipeError: nothing has this name.
+    """
+    target = BUILDERS.get(name, name)
+    if ":" in target:
+        return target
+    found = entry_points(group="kerascnn.builders", name=name)
+    if not found:
+        raise RecipeError(
+            f"expected a builder out of {', '.join(FAMILIES)}, module:function or an entry point in the group "
+            f"kerascnn.builders, got {name!r}{nearest(name, FAMILIES)}"
+        )
+    return next(iter(found)).value
 
 
 def find_builder(name: str) -> Callable[..., Any]:
@@ -73,19 +92,14 @@ def find_builder(name: str) -> Callable[..., Any]:
     Raises:
         RecipeError: nothing has this name.
     """
-    target = BUILDERS.get(name, name)
-    if ":" not in target:
-        found = entry_points(group="kerascnn.builders", name=name)
-        if not found:
-            raise RecipeError(
-                f"expected a builder out of {', '.join(FAMILIES)}, module:function or an entry point in the group "
-                f"kerascnn.builders, got {name!r}{nearest(name, FAMILIES)}"
-            )
-        target = next(iter(found)).value
+    target = check_builder(name)
     module, _, function = target.partition(":")
+    # A builder beside the user's catalog is found from the folder that the command is run in.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
     try:
         found_function = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise RecipeError(f"expected a builder at {target}: {error}") from error
     if not callable(found_function):
         raise RecipeError(f"expected a function at {target}, got {type(found_function).__name__}")

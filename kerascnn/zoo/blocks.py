@@ -88,7 +88,7 @@ class Style:
         return self.norm(x, name)
 
     def dense(self, x: KerasTensor, width: int, *, name: str, activation: str | None = None) -> KerasTensor:
-        """A fully connected layer, linear unless an activation is given. Always in float32 when it ends a network."""
+        """A fully connected layer, linear unless an activation is given."""
         return layers.Dense(
             width,
             activation=activation,
