@@ -81,6 +81,9 @@ BAD_USAGE = [
     (["train", "tiny", "--set", "filters=[0]"], "filters.0 should be greater than 0"),
     (["train"], "expected a MODEL"),
     (["train", "vgg16_imagenet"], "--dataset folder:PATH"),
+    (["train", "cnn2_cifar", "--dataset", "cifar100", "--set", "classes=10"], "expected classes = 100, got 10"),
+    (["train", "tiny", "--data-dir", "/nowhere/at/all"], "expected a folder at /nowhere/at/all"),
+    (["train", "tiny", "--set", "builder=plian"], "did you mean 'plain'"),
     (["train", "tiny", "--resume", "x"], "--resume takes the run's own recipe"),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -12,7 +13,9 @@ import pytest
 from kerascnn.errors import RunError, UsageError
 from kerascnn.runs import control
 from kerascnn.runs.directory import create_run, open_run
+from kerascnn.runs.events import ControlApplied, EventWriter
 from kerascnn.training.checkpoint import list_checkpoints
+from kerascnn.training.control import Control
 from tests.conftest import OWN_CATALOG, Command, events_of
 from tests.test_training import events_of_live, final_state, own, same_state, train_arguments, wait_for
 
@@ -85,6 +88,27 @@ def test_a_finished_run_is_extended(tmp_path: Path, kerascnn_command: Command) -
     summary = open_run(run_dir).summary()
     assert (summary.state, summary.epoch, summary.epochs) == ("finished", 2, 2)
     assert len(list_checkpoints(run_dir / "checkpoints")) == 2
+
+
+def test_a_stop_for_a_process_that_is_gone_does_not_stop_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "control.jsonl"
+    path.write_text(
+        f'{{"id": "old", "command": "stop", "process": {os.getpid() + 1}}}\n'
+        f'{{"id": "mine", "command": "pause", "process": {os.getpid()}}}\n'
+    )
+    assert [command.id for command in control.Inbox(path, set()).new()] == ["mine"]
+
+
+def test_a_command_that_no_checkpoint_holds_is_given_again(tmp_path: Path) -> None:
+    """A run is killed after it was extended and before its next checkpoint, both after the same step."""
+    run = create_run(tmp_path / "run", own("tiny"), [])
+    writer = EventWriter(run.events_file)
+    for name, command in (("a", "set-lr"), ("b", "extend"), ("c", "pause")):
+        writer.write(ControlApplied(id=name, command=command, value=None if name == "c" else 2.0, step=8, epochs=3))  # type: ignore[arg-type]
+    writer.close()
+    assert [command.id for command in Control(run, {"a"}).commands(8)] == ["b"]
+    assert Control(run, {"a", "b"}).commands(8) == []
+    assert Control(run, set()).commands(7) == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import os
@@ -353,6 +354,53 @@ def test_the_first_losses_are_the_same_on_every_backend(keras: Any) -> None:
     assert losses == pytest.approx(CNN2_LOSSES, rel=1e-3)
 
 
+@pytest.mark.backend
+def test_the_first_loss_of_vgg16_is_the_same_on_every_backend(keras: Any) -> None:
+    """The number was printed on torch."""
+    changes = {"dataset": "fashion_mnist_mini", "train.limit_train": 16, "train.limit_val": 16}
+    changes |= {"train.batch_size": 16, "train.epochs": 1}
+    result = kerascnn.train(load_recipe("vgg16_cifar", changes))
+    (step,) = events_of(result.run_dir, "step")
+    assert step["loss"] == pytest.approx(VGG16_FIRST_LOSS, rel=1e-5)
+
+
+VGG16_FIRST_LOSS = 2.3756701946258545
+
+
+@pytest.mark.backend
+def test_a_failure_of_any_kind_is_the_runs_last_event(keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kerascnn.training.engine import Engine
+
+    def fail(self: Engine) -> str:
+        raise RuntimeError("CUDA out of memory\nand much more")
+
+    monkeypatch.setattr(Engine, "run", fail)
+    with pytest.raises(RunError, match=r"RuntimeError: CUDA out of memory$"):
+        kerascnn.train(own("tiny"), run_dir=Path("run"))
+    last = events_of(Path("run"))[-1]
+    assert (last["state"], last["exit_code"]) == ("failed", 1)
+    assert open_run("run").owner() is None
+
+
+@pytest.mark.backend
+def test_a_disk_that_fills_ends_the_run_with_its_checkpoints_whole(keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the second checkpoint on, nothing can be written any more, not even the last event."""
+    written = []
+
+    def full(path: Path, content: bytes) -> None:
+        if written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        written.append(path)
+        path.write_bytes(content)
+
+    monkeypatch.setattr("kerascnn.training.checkpoint.write_bytes", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        kerascnn.train(own("tiny", train__epochs=3, train__limit_train=100), run_dir=Path("run"))
+    assert read_checkpoint(list_checkpoints(Path("run/checkpoints"))[0]).progress.epoch == 1
+    assert open_run("run").owner() is None
+    monkeypatch.undo()
+
+
 # ── A whole run ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -577,6 +625,17 @@ def test_a_run_has_one_writer(keras: Any, tmp_path: Path) -> None:
             kerascnn.resume(run)
     finally:
         writer.close()
+
+
+@pytest.mark.backend
+def test_a_checkpoint_of_another_backend_is_refused(keras: Any, backend: str) -> None:
+    run = open_run(kerascnn.train(own("tiny", train__limit_train=100)).run_dir)
+    (path,) = list_checkpoints(run.checkpoints)
+    checkpoint = read_checkpoint(path)
+    checkpoint.identity["backend"] = "another"
+    write_checkpoint(path, checkpoint)
+    with pytest.raises(CheckpointError, match=f"expected backend to be '{backend}', the checkpoint has 'another'"):
+        kerascnn.resume(run)
 
 
 @pytest.mark.backend

@@ -174,5 +174,6 @@ def plain_line(event: ev.Event) -> str:
     if isinstance(event, ev.Warned):
         return f"note: {event.message}"
     if isinstance(event, ev.RunEnded):
-        return f"{event.state}: {event.message}"
+        # The command says itself why it failed.
+        return "" if event.state == "failed" else f"{event.state}: {event.message}"
     return ""

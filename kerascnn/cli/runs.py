@@ -42,7 +42,8 @@ def runs(
         print_json([asdict(summary) for summary in summaries])
         return
     if not summaries:
-        say(f"no runs in {runs_dir}")
+        filtered = " that fit" if model or state else ""
+        say(f"no runs{filtered} in {runs_dir}")
         return
     columns = [("run", "left"), ("state", "left"), ("backend", "left"), ("dataset", "left"), ("epoch", "right")]
     columns += [("loss", "right"), ("best val", "right"), ("time", "right")]
@@ -133,6 +134,8 @@ def watch(
                 break
             time.sleep(WATCH_EVERY_S)
     state = run.summary().state
+    if state == "failed":
+        say(f"failed: {run.result().get('message', 'no reason recorded')}")
     if state == "killed":
         say(f"the process that worked on {run.path} is gone; `kerascnn train --resume {run.path}` goes on")
 
