@@ -352,7 +352,13 @@ def parse_recipe(name: str, entry: dict[str, Any], *, where: str) -> Recipe:
     try:
         return TypeAdapter(kind).validate_python({**entry, "name": name})
     except ValidationError as error:
-        raise RecipeError(f"{where}: {name}: {_sentence(error.errors()[0], kind)}") from None
+        first = error.errors()[0]
+        if kind is Custom and first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+            raise RecipeError(
+                f"{where}: {name}: {builder!r} is none of our builders{nearest(builder, FAMILIES)}; "
+                f"one of your own takes its keys in the table 'arguments', got {first['loc'][0]!r}"
+            ) from None
+        raise RecipeError(f"{where}: {name}: {_sentence(first, kind)}") from None
 
 
 def _sentence(error: ErrorDetails, kind: type[Recipe]) -> str:

@@ -268,7 +268,8 @@ def test_runs_are_listed_filtered_compared_and_deleted(kerascnn_command: Command
 def test_last_is_the_newest_run(tmp_path: Path) -> None:
     fake_run(tmp_path / "runs" / "tiny" / "20260102-000000-bbbb", accuracy=0.5, state="finished")
     fake_run(tmp_path / "runs" / "other" / "20260101-000000-aaaa", accuracy=0.5, state="finished")
-    assert find_run("last").path.name == "20260102-000000-bbbb"
+    # Begun last, whatever its name.
+    assert find_run("last").path.name == "20260101-000000-aaaa"
 
 
 def test_watching_a_killed_run_says_how_to_go_on(kerascnn_command: Command, tmp_path: Path) -> None:

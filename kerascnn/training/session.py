@@ -114,10 +114,10 @@ def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lamb
     check_builder(recipe.builder)
     if options.data_dir is not None and not options.data_dir.is_dir():
         raise UsageError(f"--data-dir: expected a folder at {options.data_dir}, and there is none")
-    require(recipe.dataset, options.data_dir, download=options.download, report=report)
     classes = classes_of(recipe.dataset)
     if classes is not None and classes != recipe.classes:
         raise UsageError(f"{recipe.dataset} has {classes} classes: expected classes = {classes}, got {recipe.classes}")
+    require(recipe.dataset, options.data_dir, download=options.download, report=report)
     return choice
 
 
