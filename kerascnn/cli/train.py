@@ -18,7 +18,7 @@ from kerascnn.errors import RunError, UnknownNameError, UsageError, nearest
 from kerascnn.recipe import Recipe
 from kerascnn.runs.directory import RUNS_FOLDER, Run, create_run, find_run, new_run_path
 from kerascnn.training import session
-from kerascnn.training.backend import DEVICES
+from kerascnn.training.backend import DEVICES, choose_backend_for_run
 
 STARTED_WITHIN_S = 30.0
 # What makes a child outlive its parent's terminal.
@@ -97,6 +97,9 @@ def train(
         return
     if run is None:
         say(_what_is_trained(recipe, options))
+    else:
+        choice = choose_backend_for_run(backend, run.environment().get("backend"))
+        say(f"going on with {run.path} with {choice.name} ({choice.reason})")
     with make_display() as display:
         if run is not None:
             result = session.resume(run, options=options, listeners=[display.show])

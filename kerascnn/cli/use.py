@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kerascnn.cli.output import percent, print_json, print_table
+from kerascnn.cli.output import percent, print_json, print_table, say
 from kerascnn.errors import UsageError
-from kerascnn.runs.directory import RUNS_FOLDER, find_run
+from kerascnn.runs.directory import RUNS_FOLDER, Run, find_run
 from kerascnn.training import inference
+from kerascnn.training.backend import choose_backend_for_run
+
+if TYPE_CHECKING:
+    import keras
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A directory, model/id, id, or `last`.")]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="The folder that runs are kept in.")]
@@ -35,7 +39,7 @@ def evaluate(
     """Loss and accuracy of a run's network on its validation images."""
     run = find_run(name, runs_dir)
     which = _which(weights)
-    model = inference.load_network(run, which=which, backend=backend)
+    model = _network(run, which, backend)
     found = inference.evaluate(run, model, which=which, data_dir=data_dir, limit=limit_val, download=not offline)
     if as_json:
         print_json(asdict(found))
@@ -54,7 +58,7 @@ def predict(
 ) -> None:
     """The likeliest classes of images."""
     run = find_run(name, runs_dir)
-    model = inference.load_network(run, which=_which(weights), backend=backend)
+    model = _network(run, _which(weights), backend)
     predictions = inference.predict(run, model, images, top=top)
     if as_json:
         print_json([asdict(prediction) for prediction in predictions])
@@ -65,6 +69,12 @@ def predict(
         for rank, (name, share) in enumerate(prediction.classes)
     ]
     print_table([("image", "left"), ("class", "left"), ("softmax", "right")], rows)
+
+
+def _network(run: Run, which: inference.Which, backend: str | None) -> keras.Model:
+    choice = choose_backend_for_run(backend, run.environment().get("backend"))
+    say(f"{which} weights of {run.name} with {choice.name} ({choice.reason})")
+    return inference.load_network(run, which=which, backend=backend)
 
 
 def _which(weights: str) -> inference.Which:

@@ -71,6 +71,11 @@ def choose_backend(asked: str | None = None, reason: str = "--backend") -> Backe
     return BackendChoice(installed[0], f"installed: {', '.join(installed)}")
 
 
+def choose_backend_for_run(asked: str | None, recorded: str | None) -> BackendChoice:
+    """``asked``, else the backend that a run was trained on, else as :func:`choose_backend`."""
+    return choose_backend(asked or recorded, "--backend" if asked else "the run's own")
+
+
 def activate(backend: str, device: str = "auto") -> None:
     """Import Keras on a backend, in its repeatable form.
 

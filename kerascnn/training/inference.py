@@ -60,8 +60,7 @@ def load_network(run: Run, *, which: Which = "best", backend: str | None = None,
     if not weights.is_file():
         need = "one whole epoch" if which == "best" else "a finished run"
         raise RunError(f"{run.path}: expected {weights.name}, which {need} leaves behind")
-    reason = "--backend" if backend else "the run's own"
-    choice = backends.choose_backend(backend or environment.get("backend"), reason)
+    choice = backends.choose_backend_for_run(backend, environment.get("backend"))
     backends.activate(choice.name, device)
     from kerascnn.zoo import build_model
 

@@ -35,7 +35,6 @@ class Options:
     """How a run is carried out: what may change between a run and its resume."""
 
     backend: str | None = None
-    backend_reason: str = "--backend"
     device: str = "auto"
     data_dir: Path | None = None
     download: bool = True
@@ -102,15 +101,14 @@ def resume(run: Run, *, options: Options | None = None, listeners: Sequence[ev.L
     """
     options = options or Options()
     recipe = run.recipe()
-    asked = options.backend or run.environment().get("backend")
-    reason = "--backend" if options.backend else "the run's own"
-    choice = check(recipe, replace(options, backend=asked, backend_reason=reason))
+    choice = backends.choose_backend_for_run(options.backend, run.environment().get("backend"))
+    check(recipe, replace(options, backend=choice.name))
     return _carry_out(run, recipe, choice, options, listeners, resume=True)
 
 
 def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lambda _: None) -> backends.BackendChoice:
     """What can be wrong before anything is written; a missing dataset is downloaded here."""
-    choice = backends.choose_backend(options.backend, options.backend_reason)
+    choice = backends.choose_backend(options.backend)
     check_builder(recipe.builder)
     if options.data_dir is not None and not options.data_dir.is_dir():
         raise UsageError(f"--data-dir: expected a folder at {options.data_dir}, and there is none")
