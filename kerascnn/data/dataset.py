@@ -119,7 +119,7 @@ def require(name: str, data_dir: Path | None, *, download: bool, report: Report 
         folder = folder_path(name)
         if not folder.is_dir():
             raise DatasetError(f"expected a folder of images at {folder}, and there is none")
-        load_folder(folder, (1, 1, 1))
+        _check_folder(folder)
         return
     dataset = known_dataset(name)
     if locate.find(dataset, data_dir) is None and locate.find_archive(dataset, data_dir) is None:
@@ -245,18 +245,11 @@ def load_folder(folder: Path, shape: Shape, *, skip_bad: bool = False) -> Datase
     Raises:
         DatasetError: no images, or ``val/`` has other classes than ``train/``.
     """
-    train_root, val_root = folder / "train", folder / "val"
-    divided = train_root.is_dir()
-    root = train_root if divided else folder
-    names = _class_folders(root)
-    train_files, train_labels = _image_files(root, names)
-    if divided and val_root.is_dir():
-        unknown = sorted(set(_class_folders(val_root)) - set(names))
-        if unknown:
-            raise DatasetError(f"{val_root}: expected the classes of {train_root}, got {unknown[0]!r} too")
-        val_files, val_labels = _image_files(val_root, names)
-    else:
-        val_files, val_labels = [], np.empty(0, np.int64)
+    train_root = _train_root(folder)
+    names = _class_folders(train_root)
+    train_files, train_labels = _image_files(train_root, names)
+    val_root = _val_root(folder, names)
+    val_files, val_labels = _image_files(val_root, names) if val_root else ([], np.empty(0, np.int64))
     notes = []
     if skip_bad and (bad := set(undecodable([*train_files, *val_files]))):
         train_files, train_labels = _without(bad, train_files, train_labels)
@@ -274,6 +267,39 @@ def load_folder(folder: Path, shape: Shape, *, skip_bad: bool = False) -> Datase
         where=str(folder),
         notes=notes,
     )
+
+
+def _train_root(folder: Path) -> Path:
+    """Where the classes lie: ``train/`` where there is one, else the folder itself."""
+    return folder / "train" if (folder / "train").is_dir() else folder
+
+
+def _val_root(folder: Path, names: tuple[str, ...]) -> Path | None:
+    """``val/`` beside ``train/``, where both are there and ``val/`` has no other classes than ``names``."""
+    train_root, val_root = folder / "train", folder / "val"
+    if not train_root.is_dir() or not val_root.is_dir():
+        return None
+    unknown = sorted(set(_class_folders(val_root)) - set(names))
+    if unknown:
+        raise DatasetError(f"{val_root}: expected the classes of {train_root}, got {unknown[0]!r} too")
+    return val_root
+
+
+def _check_folder(folder: Path) -> None:
+    """A look at a folder that stops at its first image: ImageNet has over a million."""
+    root = _train_root(folder)
+    names = _class_folders(root)
+    _val_root(folder, names)
+    if not any(_is_image(path) for name in names for path in (root / name).iterdir()):
+        raise _no_images(root)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _no_images(root: Path) -> DatasetError:
+    return DatasetError(f"{root}: expected images that end in {', '.join(sorted(IMAGE_SUFFIXES))}, and there are none")
 
 
 def _without(bad: set[Path], files: list[Path], labels: Labels) -> tuple[list[Path], Labels]:
@@ -299,13 +325,11 @@ def _image_files(root: Path, names: tuple[str, ...]) -> tuple[list[Path], Labels
     for label, name in enumerate(names):
         if not (root / name).is_dir():
             continue
-        found = sorted(path for path in (root / name).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        found = sorted(path for path in (root / name).iterdir() if _is_image(path))
         files += found
         labels += [label] * len(found)
     if not files:
-        raise DatasetError(
-            f"{root}: expected images that end in {', '.join(sorted(IMAGE_SUFFIXES))}, and there are none"
-        )
+        raise _no_images(root)
     return files, np.array(labels, np.int64)
 
 
@@ -379,8 +403,7 @@ def classes_of(name: str) -> int | None:
     if name in DATASETS:
         return len(DATASETS[name].class_names) or 100
     if name.startswith(f"{FOLDER}:"):
-        root = folder_path(name)
-        root = root / "train" if (root / "train").is_dir() else root
+        root = _train_root(folder_path(name))
         return len(_class_folders(root)) if root.is_dir() else None
     return None
 

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -103,10 +103,12 @@ class Engine:
             Interruption: a signal came; a checkpoint has been written.
             DivergedError: the loss is no longer a number; the last checkpoint is from before.
         """
-        # A finished run may have been asked for more epochs; one that had stopped early then goes on all the same.
+        # A finished run may have been asked for more epochs; one that had stopped early then goes on all the same,
+        # and so does one that is in the middle of such an epoch.
         epochs = self._progress.epochs
         self._obey()
-        ended = self._early_stop() if epochs == self._progress.epochs else ""
+        unchanged = epochs == self._progress.epochs and self._progress.step_in_epoch == 0
+        ended = self._early_stop() if unchanged else ""
         while self._progress.epoch < self._progress.epochs and not ended:
             self._train_rest_of_epoch()
             ended = self._validate()
@@ -169,8 +171,7 @@ class Engine:
                 progress.learning_rate_scale = command.value / self._learning_rate.at(progress.step)
             elif command.command == "extend" and command.value is not None:
                 progress.epochs += int(command.value)
-            if command.id not in progress.applied:
-                progress.applied.append(command.id)
+            progress.applied.append(command.id)
             self._emit(
                 ev.ControlApplied(
                     id=command.id,
@@ -333,12 +334,11 @@ class Engine:
         began = self._clock()
         network = self._network
         path = self._run.checkpoints / checkpoint_name(self._progress.step)
-        progress = replace(self._progress)
         state = take_state(network.model, network.optimizer)
         if not all(np.isfinite(array).all() for name, array in state.items() if name.startswith("model/")):
             raise DivergedError(f"a weight is no number after step {self._progress.step}")
         identity = identity_of(self._recipe, network.model, network.optimizer)
-        size = write_checkpoint(path, Checkpoint(state, progress, identity))
+        size = write_checkpoint(path, Checkpoint(state, self._progress, identity))
         keep_newest(self._run.checkpoints, self._progress.best_checkpoint)
         self._last_checkpoint = self._clock()
         self._emit(
