@@ -9,8 +9,9 @@ import typer
 from rich.text import Text
 
 from kerascnn.catalog import list_models, load_recipe, parse_assignments
-from kerascnn.cli.output import print_fact, print_json, print_table, short_number, stdout
+from kerascnn.cli.output import print_fact, print_json, print_table, stdout
 from kerascnn.recipe import Recipe
+from kerascnn.wording import short_number
 
 
 def models(

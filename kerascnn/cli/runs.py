@@ -10,11 +10,13 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from kerascnn.cli.output import duration, percent, print_fact, print_json, print_table, say, stdout
+from kerascnn.cli.output import print_fact, print_json, print_table, say, stdout
 from kerascnn.cli.progress import make_display
 from kerascnn.errors import UsageError
 from kerascnn.runs import directory
 from kerascnn.runs import events as ev
+from kerascnn.runs.compare import recipe_differences
+from kerascnn.wording import duration, percent
 
 app = typer.Typer(help="List, show, compare and delete runs.", invoke_without_command=True)
 
@@ -83,7 +85,7 @@ def compare(names: RunNames, runs_dir: RunsDir = directory.RUNS_FOLDER, as_json:
         raise UsageError(f"expected at least two runs to compare, got {len(names)}")
     found = [directory.find_run(name, runs_dir) for name in names]
     summaries = [run.summary() for run in found]
-    differing = differences([_flat(run.recipe().model_dump(mode="json", exclude={"card", "summary"})) for run in found])
+    differing = recipe_differences([run.recipe() for run in found])
     figures: dict[str, list[Any]] = {
         "state": [s.state for s in summaries],
         "backend": [s.backend for s in summaries],
@@ -138,20 +140,6 @@ def watch(
         say(f"failed: {run.result().get('message', 'no reason recorded')}")
     if state == "killed":
         say(f"the process that worked on {run.path} is gone; `kerascnn train --resume {run.path}` goes on")
-
-
-def differences(flat: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """The keys whose values aren't the same in all tables."""
-    keys = list(dict.fromkeys(key for table in flat for key in table))
-    rows = {key: [table.get(key) for table in flat] for key in keys}
-    return {key: values for key, values in rows.items() if any(value != values[0] for value in values)}
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def _described(run: directory.Run) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kerascnn.cli.output import percent, print_json, print_table, say
+from kerascnn.cli.output import print_json, print_table, say
 from kerascnn.errors import UsageError
 from kerascnn.runs.directory import RUNS_FOLDER, Run, find_run
 from kerascnn.training import inference
 from kerascnn.training.backend import choose_backend_for_run
+from kerascnn.wording import percent
 
 if TYPE_CHECKING:
     import keras

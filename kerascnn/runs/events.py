@@ -158,6 +158,38 @@ class ControlApplied(Event):
     epochs: int
 
 
+class LayerStatistics(Event):
+    """What each layer with weights did at a step. The tuples are as long as ``layers`` and in the network's order.
+
+    ``gradient_norm`` is the L2 norm of the kernel's gradient; ``update_over_weight`` the norm of the step's change over
+    the norm of the kernel; ``between_images`` how much the layer's output differs from image to image; ``dead`` and
+    ``saturated`` the share, from 0 to 1, of channels that fire on no image and of units in the flat part of their
+    activation. None is a figure that the layer doesn't have.
+    """
+
+    kind: Literal["layer statistics"] = "layer statistics"
+    step: int
+    layers: tuple[str, ...]
+    gradient_norm: tuple[Number | None, ...]
+    update_over_weight: tuple[Number | None, ...]
+    between_images: tuple[Number | None, ...]
+    dead: tuple[Number | None, ...]
+    saturated: tuple[Number | None, ...]
+
+
+class Found(Event):
+    """A diagnosis: why the network doesn't learn, or may not. ``evidence`` holds the figures it rests on."""
+
+    kind: Literal["finding"] = "finding"
+    severity: Literal["warning", "verdict"]
+    symptom: str
+    layer: str | None = None
+    step: int
+    cause: str
+    remedies: tuple[str, ...] = ()
+    evidence: dict[str, Number] = {}
+
+
 class Warned(Event):
     """Something that a user should know and that doesn't end the run."""
 
@@ -189,6 +221,8 @@ KINDS: dict[str, type[Event]] = {
         CheckpointWritten,
         Resumed,
         ControlApplied,
+        LayerStatistics,
+        Found,
         Warned,
         RunEnded,
     )
@@ -271,7 +305,7 @@ def effective(events: Iterable[Event]) -> list[Event]:
 
 
 def _voided(event: Event, resumed: Resumed) -> bool:
-    if isinstance(event, (StepDone, CheckpointWritten)):
+    if isinstance(event, (StepDone, CheckpointWritten, LayerStatistics, Found)):
         return event.step > resumed.step
     if isinstance(event, EpochDone):
         return event.epoch > resumed.epoch

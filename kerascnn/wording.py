@@ -1,0 +1,27 @@
+"""How figures are written, wherever they are shown."""
+
+from __future__ import annotations
+
+
+def short_number(value: int | None) -> str:
+    """14,914,378 as ``14.91 M``."""
+    if value is None:
+        return "–"
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.2f} {unit}"
+    return str(value)
+
+
+def percent(share: float | None) -> str:
+    """0.9264 as ``92.64 %``."""
+    return "–" if share is None else f"{100 * share:.2f} %"
+
+
+def duration(seconds: float) -> str:
+    """3725 as ``1 h 02 min``."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
