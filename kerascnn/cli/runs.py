@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -18,13 +18,17 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.compare import recipe_differences
 from kerascnn.wording import duration, percent
 
-app = typer.Typer(help="List, show, compare and delete runs.", invoke_without_command=True)
+if TYPE_CHECKING:
+    from kerascnn.training.verify import Verification
+
+app = typer.Typer(help="List, show, compare, verify and delete runs.", invoke_without_command=True)
 
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="The folder that runs are kept in.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunNames = Annotated[list[str], typer.Argument(metavar="RUN...", help="A directory, model/id, id, or `last`.")]
 
 WATCH_EVERY_S = 0.25
+SHOWN_DIFFERENCES = 10
 
 
 @app.callback()
@@ -102,6 +106,35 @@ def compare(names: RunNames, runs_dir: RunsDir = directory.RUNS_FOLDER, as_json:
 
 
 @app.command()
+def verify(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="A directory, model/id, id, or `last`.")],
+    device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    data_dir: Annotated[Path | None, typer.Option(help="A folder to look for datasets in first.")] = None,
+    runs_dir: RunsDir = directory.RUNS_FOLDER,
+    as_json: AsJson = False,
+) -> None:
+    """Train the last checkpoint interval again and say whether it is equal to the bit. The run stays as it is."""
+    from kerascnn.training.session import Options
+    from kerascnn.training.verify import verify as replay_and_compare
+
+    run = directory.find_run(name, runs_dir)
+    options = Options(device=device, data_dir=data_dir, download=False)
+    with make_display() as display:
+
+        def show(event: ev.Event) -> None:
+            # The replay stops where it should; how to go on with it is nobody's question.
+            if not isinstance(event, ev.RunEnded):
+                display.show(event)
+
+        found = replay_and_compare(run, options=options, listeners=[show])
+    if as_json:
+        print_json({**asdict(found), "run_dir": str(run.path), "equal": found.equal})
+    else:
+        _print_verification(found)
+    raise typer.Exit(0 if found.equal else 1)
+
+
+@app.command()
 def delete(
     names: RunNames,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
@@ -140,6 +173,19 @@ def watch(
         say(f"failed: {run.result().get('message', 'no reason recorded')}")
     if state == "killed":
         say(f"the process that worked on {run.path} is gone; `kerascnn train --resume {run.path}` goes on")
+
+
+def _print_verification(found: Verification) -> None:
+    steps = f"steps {found.first_step + 1:,} to {found.last_step:,}"
+    if found.equal:
+        typer.echo(f"{steps}: equal to the bit, network, optimizer, figures and {found.losses} recorded losses")
+        return
+    count = len(found.differences)
+    typer.echo(f"{steps}: not equal, {count} difference{'s' if count > 1 else ''}")
+    for line in found.differences[:SHOWN_DIFFERENCES]:
+        typer.echo(f"  {line}")
+    if count > SHOWN_DIFFERENCES:
+        typer.echo(f"  and {count - SHOWN_DIFFERENCES} more")
 
 
 def _described(run: directory.Run) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from kerascnn.cli.progress import make_display
 from kerascnn.data.dataset import absolute, classes_of
 from kerascnn.errors import RunError, UnknownNameError, UsageError, nearest
 from kerascnn.recipe import Recipe
-from kerascnn.runs.directory import RUNS_FOLDER, Run, create_run, find_run, new_run_path
+from kerascnn.runs.directory import RUNS_FOLDER, Run, find_run, new_run_path
 from kerascnn.training import session
 from kerascnn.training.backend import DEVICES, choose_backend_for_run
 
@@ -52,6 +52,9 @@ def train(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run from its last checkpoint.")
     ] = None,
+    init_from: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Begin a new run with the weights of another, on any backend.")
+    ] = None,
     checkpoint_minutes: Annotated[float, typer.Option(min=0.0001, help="Between checkpoints in an epoch.")] = 5.0,
     skip_bad_images: Annotated[bool, typer.Option("--skip-bad-images", help="Go on without broken files.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Leave the run behind and print its directory.")] = False,
@@ -81,39 +84,54 @@ def train(
     changes = {key: value for key, value in changes.items() if value is not None}
     changes |= parse_assignments(assignments or [])
     if resume is not None:
-        if model is not None or changes or run_dir is not None:
-            raise UsageError("--resume takes the run's own recipe: expected no MODEL, --run-dir or changes beside it")
-        run = find_run(resume, runs_dir)
-    else:
-        run = None
-        recipe = _recipe(model, changes, catalog)
-    if detach:
-        run = run or _new_run(recipe, options, run_dir, runs_dir)
-        _leave_behind(run, options)
-        if as_json:
-            print_json({"run_dir": str(run.path)})
-        else:
-            typer.echo(run.path)
-        return
-    if run is None:
-        say(_what_is_trained(recipe, options))
-    else:
-        choice = choose_backend_for_run(backend, run.environment().get("backend"))
-        say(f"going on with {run.path} with {choice.name} ({choice.reason})")
-    with make_display() as display:
-        if run is not None:
-            result = session.resume(run, options=options, listeners=[display.show])
-        else:
-            result = session.train(
-                recipe, run_dir=run_dir, runs_folder=runs_dir, options=options, listeners=[display.show]
+        if changes or any(other is not None for other in (model, run_dir, init_from, catalog)):
+            raise UsageError(
+                "--resume takes the run's own recipe: expected no MODEL, --catalog, --run-dir or changes beside it; "
+                f"`--init-from {resume}` begins a new run with its weights"
             )
+        _go_on(find_run(resume, runs_dir), options, detach=detach, as_json=as_json)
+    else:
+        source = _source(init_from, runs_dir)
+        recipe = _recipe(model, changes, catalog, source)
+        path = run_dir or new_run_path(recipe.name, runs_dir)
+        _begin(recipe, path, source, options, detach=detach, as_json=as_json)
+
+
+def _go_on(run: Run, options: session.Options, *, detach: bool, as_json: bool) -> None:
+    if detach:
+        _leave_behind(run, options, as_json=as_json)
+        return
+    choice = choose_backend_for_run(options.backend, run.environment().get("backend"))
+    say(f"going on with {run.path} with {choice.name} ({choice.reason})")
+    with make_display() as display:
+        result = session.resume(run, options=options, listeners=[display.show])
+    _finish(result, as_json=as_json)
+
+
+def _begin(
+    recipe: Recipe, path: Path, source: Path | None, options: session.Options, *, detach: bool, as_json: bool
+) -> None:
+    choice = session.check(recipe, options, report=say)
+    say(f"{recipe.name} on {recipe.dataset} with {choice.name} ({choice.reason})")
+    if detach:
+        _leave_behind(session.new_run(path, recipe, options, source), options, as_json=as_json)
+        return
+    with make_display() as display:
+        result = session.train(recipe, run_dir=path, init_from=source, options=options, listeners=[display.show])
+    _finish(result, as_json=as_json)
+
+
+def _finish(result: session.Result, *, as_json: bool) -> None:
     say(f"run: {result.run_dir}")
     if as_json:
         print_json(result.to_dict())
     raise typer.Exit(result.exit_code)
 
 
-def _recipe(model: str | None, changes: dict[str, Any], catalog: Path | None) -> Recipe:
+def _recipe(model: str | None, changes: dict[str, Any], catalog: Path | None, source: Path | None) -> Recipe:
+    if model is None and source is not None and source.is_dir():
+        # A run's recipe reads back as a catalog.
+        model, catalog = Run(source).recipe().name, Run(source).recipe_file
     if model is None:
         raise UsageError("expected a MODEL, such as vgg16_cifar; `kerascnn models` lists them")
     if "dataset" in changes and "classes" not in changes:
@@ -124,18 +142,15 @@ def _recipe(model: str | None, changes: dict[str, Any], catalog: Path | None) ->
     return load_recipe(model, changes, catalog=catalog)
 
 
-def _what_is_trained(recipe: Recipe, options: session.Options) -> str:
-    choice = session.check(recipe, options, report=say)
-    return f"{recipe.name} on {recipe.dataset} with {choice.name} ({choice.reason})"
+def _source(name: str | None, runs_dir: Path) -> Path | None:
+    """The run, or the checkpoint file, whose weights a new run begins with."""
+    if name is None or Path(name).is_file():
+        return Path(name) if name else None
+    return find_run(name, runs_dir).path
 
 
-def _new_run(recipe: Recipe, options: session.Options, run_dir: Path | None, runs_dir: Path) -> Run:
-    say(_what_is_trained(recipe, options))
-    return create_run(run_dir or new_run_path(recipe.name, runs_dir), recipe, options.command)
-
-
-def _leave_behind(run: Run, options: session.Options) -> None:
-    """Start a process that outlives this one; it takes the run up as a resume does.
+def _leave_behind(run: Run, options: session.Options, *, as_json: bool) -> None:
+    """Start a process that outlives this one; it takes the run up as a resume does. Print the run's directory.
 
     Raises:
         RunError: the process ended before it took the run up.
@@ -148,6 +163,14 @@ def _leave_behind(run: Run, options: session.Options) -> None:
     command += ["--skip-bad-images"] if options.skip_bad_images else []
     with run.log_file.open("ab") as log:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **_APART)
+    _wait_until_taken_up(run, child)
+    if as_json:
+        print_json({"run_dir": str(run.path)})
+    else:
+        typer.echo(run.path)
+
+
+def _wait_until_taken_up(run: Run, child: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + STARTED_WITHIN_S
     while run.owner() is None and time.monotonic() < deadline:
         if child.poll() == 0:

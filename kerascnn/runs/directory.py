@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import psutil
 
 from kerascnn.catalog import read_recipe
 from kerascnn.errors import RunError, UnknownNameError, nearest
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
-from kerascnn.runs.files import write_json, write_text
+from kerascnn.runs.files import remove_unfinished, write_json, write_text
+from kerascnn.runs.process import identity_of_process
 
 RUNS_FOLDER = Path("runs")
-SAME_PROCESS_S = 60.0
 
 EPOCH_COLUMNS = ("epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 
@@ -64,6 +63,11 @@ class Run:
     def checkpoints(self) -> Path:
         """The folder of checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def initial_weights_file(self) -> Path:
+        """The weights that the run begins with, where they are another run's (``--init-from``)."""
+        return self.path / "initial.safetensors"
 
     @property
     def model_file(self) -> Path:
@@ -113,17 +117,11 @@ class Run:
     def owner(self) -> int | None:
         """The process that works on this run now, or None."""
         content = _read_object(self.path / "owner.json")
-        pid, started = content.get("pid"), content.get("process_started")
-        if not isinstance(pid, int) or content.get("host") != socket.gethostname():
+        pid = content.get("pid")
+        if type(pid) is not int or pid < 1 or content.get("host") != socket.gethostname():
             return None
-        try:
-            process = psutil.Process(pid)
-            # A clock that is set moves the time by which the system tells when a process began.
-            same = isinstance(started, (int, float)) and abs(process.create_time() - started) < SAME_PROCESS_S
-            alive = same and process.status() != psutil.STATUS_ZOMBIE
-        except (psutil.Error, ValueError, OverflowError):
-            return None
-        return pid if alive else None
+        identity = identity_of_process(pid)
+        return pid if identity is not None and identity == content.get("process") else None
 
     def summary(self) -> RunSummary:
         """One line about the run for lists."""
@@ -218,10 +216,11 @@ class Writer:
         except OSError as error:
             raise RunError(f"{run.path}: can't be written: {error.strerror or error}") from None
         try:
-            me = psutil.Process()
+            remove_unfinished(run.path, run.checkpoints)
+            me = os.getpid()
             write_json(
                 run.path / "owner.json",
-                {"pid": me.pid, "process_started": me.create_time(), "host": socket.gethostname()},
+                {"pid": me, "process": identity_of_process(me), "host": socket.gethostname()},
             )
             self.events = ev.EventWriter(run.events_file, listeners)
         except OSError as error:

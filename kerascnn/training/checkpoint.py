@@ -25,6 +25,8 @@ SUFFIX = ".safetensors"
 MAX_HEADER = 64 * 1024 * 1024
 
 Arrays = dict[str, NDArray[Any]]
+Position = tuple[int, int]
+"""The epoch, counted from 0, and the steps of it that are done. After the last of them its validation follows."""
 Named = TypeVar("Named")
 
 
@@ -49,6 +51,11 @@ class Progress:
     applied: list[str] = field(default_factory=list)
     """Ids of the commands that users gave and that are part of this state."""
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def position(self) -> Position:
+        """Where in its epoch the run is."""
+        return self.epoch, self.step_in_epoch
 
 
 @dataclass(frozen=True)
@@ -142,9 +149,53 @@ def keep_newest(folder: Path, best: str | None, count: int = 2) -> None:
             path.unlink(missing_ok=True)
 
 
+def differences(one: Checkpoint, two: Checkpoint) -> list[str]:
+    """What isn't the same to the bit in two checkpoints, but for how long things took; a line each."""
+    found = [f"only one has the array {name}" for name in sorted(one.arrays.keys() ^ two.arrays.keys())]
+    names = _variable_names(one)
+    for name in sorted(one.arrays.keys() & two.arrays.keys()):
+        first, second = one.arrays[name], two.arrays[name]
+        if (first.dtype, first.shape) != (second.dtype, second.shape):
+            found.append(f"{names.get(name, name)}: {first.dtype}{first.shape} and {second.dtype}{second.shape}")
+        elif first.tobytes() != second.tobytes():
+            apart = np.abs(first.astype(np.float64) - second.astype(np.float64)).max()
+            found.append(f"{names.get(name, name)}: up to {apart:.3g} apart")
+    first_progress, second_progress = _without_times(one.progress), _without_times(two.progress)
+    found += [
+        f"{key}: {value} and {second_progress[key]}"
+        for key, value in first_progress.items()
+        if value != second_progress[key]
+    ]
+    return found
+
+
+def weights_of(checkpoint: Checkpoint) -> Arrays:
+    """The network's variables by their paths, without the optimizer's."""
+    names = _variable_names(checkpoint)
+    return {names[key]: array for key, array in checkpoint.arrays.items() if key.startswith("model/")}
+
+
 def in_order(prefix: str, values: Sequence[Named]) -> dict[str, Named]:
     """Things in their order, under names that keep it."""
     return {f"{prefix}/{index:05d}": value for index, value in enumerate(values)}
+
+
+def _variable_names(checkpoint: Checkpoint) -> dict[str, str]:
+    """The path of each variable by the name of its array: those of the model come first, then the optimizer's."""
+    keys = sorted(key for key in checkpoint.arrays if key.startswith(("model/", "optimizer/")))
+    try:
+        return dict(zip(keys, (str(path) for path, _ in checkpoint.identity["variables"]), strict=True))
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError("expected a checkpoint that names its variables, each with its shape") from None
+
+
+def _without_times(progress: Progress) -> dict[str, Any]:
+    times = ("elapsed", "epoch_elapsed", "epoch_training")
+    epochs = [
+        {key: value for key, value in epoch.items() if key not in ("time", "seconds", "images_per_s")}
+        for epoch in progress.history
+    ]
+    return {key: value for key, value in asdict(progress).items() if key not in times} | {"history": epochs}
 
 
 def _metadata(content: bytes) -> dict[str, str]:

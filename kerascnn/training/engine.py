@@ -25,11 +25,11 @@ from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, write_metrics
 from kerascnn.runs.files import write_atomically
-from kerascnn.training.checkpoint import Checkpoint, Progress, checkpoint_name, keep_newest, write_checkpoint
+from kerascnn.training.checkpoint import Checkpoint, Position, Progress, checkpoint_name, keep_newest, write_checkpoint
 from kerascnn.training.control import Control
 from kerascnn.training.optimizer import averaged_weights
 from kerascnn.training.schedule import LearningRate
-from kerascnn.training.signals import STOP, Signals
+from kerascnn.training.signals import STOP, Interruption, Signals
 from kerascnn.training.state import identity_of, take_state
 from kerascnn.training.steps import Steps
 
@@ -64,9 +64,10 @@ class Engine:
         signals: Signals,
         control: Control,
         checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+        until: Position | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take a network whose variables are those of ``progress``."""
+        """Take a network whose variables are those of ``progress``; at ``until`` the run stops by itself."""
         self._run = run
         self._recipe = recipe
         self._network = network
@@ -77,6 +78,7 @@ class Engine:
         self._signals = signals
         self._control = control
         self._checkpoint_every_s = checkpoint_every_s
+        self._until = until
         self._clock = clock
         self._learning_rate = LearningRate(recipe.train, recipe.train.epochs * train.per_epoch)
         self._rate_set = math.nan
@@ -140,6 +142,8 @@ class Engine:
     def _between_steps(self) -> None:
         """Where a run can be told something or be left, and the checkpoint of every few minutes."""
         self._obey()
+        if self._progress.position == self._until:
+            self._signals.arrived = STOP
         if self._signals.arrived:
             self.checkpoint("stop" if self._signals.arrived == STOP else "interrupted")
         self._signals.raise_if_arrived()
@@ -264,6 +268,8 @@ class Engine:
         if not math.isfinite(val_loss):
             raise DivergedError(f"the validation loss of epoch {progress.epoch} is {val_loss}")
         self.checkpoint("epoch")
+        if progress.position == self._until:
+            raise Interruption(STOP)
         return self._early_stop()
 
     def _evaluate(self) -> tuple[float, float] | None:

@@ -26,7 +26,7 @@ from kerascnn.training.signals import Interruption, Signals
 from kerascnn.zoo import check_builder
 
 if TYPE_CHECKING:
-    from kerascnn.training.checkpoint import Progress
+    from kerascnn.training.checkpoint import Position, Progress
     from kerascnn.training.engine import Engine, Network
 
 
@@ -67,6 +67,7 @@ def train(
     *,
     run_dir: Path | None = None,
     runs_folder: Path = RUNS_FOLDER,
+    init_from: str | os.PathLike[str] | None = None,
     options: Options | None = None,
     listeners: Sequence[ev.Listener] = (),
 ) -> Result:
@@ -76,6 +77,8 @@ def train(
         recipe: from :func:`kerascnn.load_recipe`.
         run_dir: the run's directory; by default a new one under ``runs_folder``.
         runs_folder: where runs are kept.
+        init_from: a run's directory, or one of its checkpoints, whose weights to begin with. The optimizer, the
+            schedule and the epochs begin anew, so the backend, the dataset and the batch size may be others.
         options: backend, device, where data lies.
         listeners: called with each event as it is written.
 
@@ -83,13 +86,30 @@ def train(
         How it ended: finished, interrupted or diverged. A run that is interrupted can be resumed.
 
     Raises:
-        UsageError, DatasetError, BackendError: before anything is written.
+        UsageError, DatasetError, BackendError, CheckpointError: before anything is written.
         KerascnnError: what else ended the run; its last event says the same.
     """
     options = options or Options()
     choice = check(recipe, options)
-    run = create_run(run_dir or new_run_path(recipe.name, runs_folder), recipe, options.command)
+    run = new_run(run_dir or new_run_path(recipe.name, runs_folder), recipe, options, init_from)
     return _carry_out(run, recipe, choice, options, listeners, resume=False)
+
+
+def new_run(path: Path, recipe: Recipe, options: Options, init_from: str | os.PathLike[str] | None) -> Run:
+    """Make a run directory, with a copy of the weights that it begins with where they are another run's.
+
+    Raises:
+        RunError: the directory exists and holds something, or can't be written.
+        CheckpointError: there is no whole checkpoint to begin with.
+    """
+    if init_from is None:
+        return create_run(path, recipe, options.command)
+    from kerascnn.training.transfer import find_weights, store_weights
+
+    weights = find_weights(Path(init_from))
+    run = create_run(path, recipe, options.command)
+    store_weights(run, weights)
+    return run
 
 
 def resume(run: Run, *, options: Options | None = None, listeners: Sequence[ev.Listener] = ()) -> Result:
@@ -99,11 +119,16 @@ def resume(run: Run, *, options: Options | None = None, listeners: Sequence[ev.L
         CheckpointError: its checkpoints don't fit this backend.
         KerascnnError: as :func:`train`.
     """
-    options = options or Options()
-    recipe = run.recipe()
-    choice = backends.choose_backend_for_run(options.backend, run.environment().get("backend"))
-    check(recipe, replace(options, backend=choice.name))
-    return _carry_out(run, recipe, choice, options, listeners, resume=True)
+    return _go_on(run, options or Options(), listeners)
+
+
+def replay(run: Run, until: Position, *, options: Options, listeners: Sequence[ev.Listener] = ()) -> Result:
+    """Go on with a run until it stands at a position, and stop there with a checkpoint.
+
+    Raises:
+        KerascnnError: as :func:`resume`.
+    """
+    return _go_on(run, options, listeners, until)
 
 
 def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lambda _: None) -> backends.BackendChoice:
@@ -119,6 +144,13 @@ def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lamb
     return choice
 
 
+def _go_on(run: Run, options: Options, listeners: Sequence[ev.Listener], until: Position | None = None) -> Result:
+    recipe = run.recipe()
+    choice = backends.choose_backend_for_run(options.backend, run.environment().get("backend"))
+    check(recipe, replace(options, backend=choice.name))
+    return _carry_out(run, recipe, choice, options, listeners, resume=True, until=until)
+
+
 def _carry_out(
     run: Run,
     recipe: Recipe,
@@ -127,11 +159,12 @@ def _carry_out(
     listeners: Sequence[ev.Listener],
     *,
     resume: bool,
+    until: Position | None = None,
 ) -> Result:
     writer = Writer(run, tuple(listeners))
     try:
         with Signals() as signals:
-            session = _Session(run, recipe, choice, options, writer.events.write, signals)
+            session = _Session(run, recipe, choice, options, writer.events.write, signals, until)
             return session.carry_out(resume=resume)
     finally:
         writer.close()
@@ -148,6 +181,7 @@ class _Session:
         options: Options,
         emit: Callable[[ev.Event], None],
         signals: Signals,
+        until: Position | None,
     ) -> None:
         self._run = run
         self._recipe = recipe
@@ -155,6 +189,7 @@ class _Session:
         self._options = options
         self._emit = emit
         self._signals = signals
+        self._until = until
         self._engine: Engine | None = None
 
     def carry_out(self, *, resume: bool) -> Result:
@@ -183,15 +218,20 @@ class _Session:
         except KerascnnError as error:
             state: ev.EndState = "diverged" if isinstance(error, DivergedError) else "failed"
             return self._end(state, str(error), error.exit_code, error)
-        except MemoryError:
-            return self._end("failed", "out of memory", 1, RunError("out of memory: try a smaller train.batch_size"))
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            failure = RunError(f"{where}{error.strerror or error}")
-            return self._end("failed", str(failure), 1, failure, cause=error)
         except Exception as error:
-            failure = RunError(f"{type(error).__name__}: {_first_line(error)}")
+            failure = self._explain(error)
             return self._end("failed", str(failure), 1, failure, cause=error)
+
+    def _explain(self, error: Exception) -> RunError:
+        """What ended the run and isn't an error of ours, in one sentence."""
+        if backends.is_out_of_memory(error):
+            return RunError(f"out of memory: try a train.batch_size below {self._recipe.train.batch_size}")
+        if not isinstance(error, OSError):
+            return RunError(f"{type(error).__name__}: {_first_line(error)}")
+        if not self._run.path.is_dir():
+            return RunError(f"{self._run.path}: the run directory has been removed, and its checkpoints with it")
+        where = f"{error.filename}: " if error.filename else ""
+        return RunError(f"{where}{error.strerror or error}")
 
     def _prepare(self, *, resume: bool) -> Engine:
         self._emit(ev.Phase(phase="importing"))
@@ -243,6 +283,7 @@ class _Session:
         from kerascnn.training.initial_weights import assign_initial_weights
         from kerascnn.training.optimizer import make_optimizer
         from kerascnn.training.steps import make_steps
+        from kerascnn.training.transfer import put_stored_weights
         from kerascnn.zoo import build_model
 
         backends.seed_backend(self._choice.name, self._recipe.train.seed % 2**32)
@@ -253,6 +294,8 @@ class _Session:
         )
         for path in assign_initial_weights(model, self._recipe.train.seed):
             self._emit(ev.Warned(message=f"{path}: its initial values are {self._choice.name}'s own draw"))
+        if self._run.initial_weights_file.is_file():
+            self._emit(ev.Warned(message=put_stored_weights(model, self._run)))
         optimizer = make_optimizer(self._recipe.train, model.trainable_variables)
         return Network(model, optimizer, make_steps(model, optimizer, self._recipe.train))
 
@@ -310,6 +353,7 @@ class _Session:
             signals=self._signals,
             control=Control(self._run, set(progress.applied)),
             checkpoint_every_s=self._options.checkpoint_every_s,
+            until=self._until,
         )
 
     def _write_environment(self, dataset: Dataset, statistics: PixelStatistics | None) -> None:

@@ -28,6 +28,7 @@ class Model(layers.Layer):
     def __init__(self, inputs: KerasTensor, outputs: KerasTensor, name: str | None = ...) -> None: ...
     layers: list[layers.Layer]
     variables: list[Variable]
+    weights: list[Variable]
     trainable_variables: list[Variable]
     non_trainable_variables: list[Variable]
     input_shape: tuple[int, ...]

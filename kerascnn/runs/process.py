@@ -1,0 +1,40 @@
+"""Which process works on a run."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+import psutil
+
+PROC = Path("/proc")
+
+
+def identity_of_process(pid: int) -> str | None:
+    """What tells this process from every other that has had or will have its number.
+
+    Returns:
+        A text that stays the same for as long as the process lives, whatever is done to the clock; None where there is
+        no such process, or one that is dead and not yet collected.
+    """
+    if sys.platform == "linux":
+        return _identity_on_linux(pid)
+    with contextlib.suppress(psutil.Error, ValueError, OverflowError):
+        process = psutil.Process(pid)
+        if process.status() != psutil.STATUS_ZOMBIE:
+            return f"{process.create_time():.3f}"
+    return None
+
+
+def _identity_on_linux(pid: int) -> str | None:
+    """By the kernel's ticks: psutil tells when a process began by the wall clock, which moves when the clock is set."""
+    try:
+        # The name stands in parentheses and may hold anything, parentheses too.
+        _, _, fields = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")
+        boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+    state, *rest = fields.split()
+    # `man proc_pid_stat`: the state is field 3, the start field 22.
+    return None if state in "ZX" else f"{boot}:{rest[18]}"
