@@ -9,7 +9,6 @@ import math
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from kerascnn.training.checkpoint import (
     Checkpoint,
     Progress,
     checkpoint_name,
+    differences,
     keep_newest,
     list_checkpoints,
     newest_whole,
@@ -39,6 +39,7 @@ from kerascnn.training.checkpoint import (
 )
 from kerascnn.training.schedule import LearningRate
 from tests.conftest import OWN_CATALOG, Command, effective_steps, events_of, write_image_folder
+from tests.live import events_of_live, final_state, train_arguments, wait_for
 
 # ── Batches ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -526,40 +527,6 @@ def test_a_folder_of_images_is_trained_on(keras: Any, tmp_path: Path) -> None:
 # ── Coming back ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def final_state(run_dir: Path) -> Checkpoint:
-    return read_checkpoint(list_checkpoints(run_dir / "checkpoints")[0])
-
-
-def same_state(one: Checkpoint, two: Checkpoint) -> bool:
-    return one.arrays.keys() == two.arrays.keys() and all(
-        one.arrays[name].tobytes() == two.arrays[name].tobytes() for name in one.arrays
-    )
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Until something is there, or the process that should bring it is gone."""
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def train_arguments(run_dir: Path, precision: str = "float32") -> list[object]:
-    return [
-        "train",
-        "stateful",
-        "--catalog",
-        OWN_CATALOG,
-        "--run-dir",
-        run_dir,
-        "--set",
-        f"train.precision={precision}",
-        "--checkpoint-minutes",
-        0.0005,
-    ]
-
-
 @pytest.mark.backend
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_a_killed_run_goes_on_to_the_bit(
@@ -579,7 +546,7 @@ def test_a_killed_run_goes_on_to_the_bit(
     assert "going on after step" in resumed.stderr
     whole_end, killed_end = final_state(tmp_path / "whole"), final_state(killed)
     assert killed_end.progress.step == 40
-    assert same_state(whole_end, killed_end)
+    assert differences(whole_end, killed_end) == []
     one, two = effective_steps(tmp_path / "whole"), effective_steps(killed)
     common = one.keys() & two.keys()
     assert len(common) >= 30
@@ -589,10 +556,6 @@ def test_a_killed_run_goes_on_to_the_bit(
         [e[k] for k in keep] for e in killed_end.progress.history
     ]
     assert open_run(killed).summary().state == "finished"
-
-
-def events_of_live(run_dir: Path, kind: str) -> list[ev.Event]:
-    return [event for event in ev.read_events(run_dir / "events.jsonl")[0] if event.kind == kind]
 
 
 @pytest.mark.backend
@@ -661,4 +624,4 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(keras: Any) -> None:
     again = kerascnn.resume(run)
     assert again.state == "finished"
     assert any(newest.name in event["message"] for event in events_of(run.path, "warning"))
-    assert same_state(read_checkpoint(newest), whole)
+    assert differences(read_checkpoint(newest), whole) == []

@@ -7,7 +7,8 @@ import os
 import platform
 import random
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -100,6 +101,10 @@ def activate(backend: str, device: str = "auto") -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         # cuBLAS repeats itself only with a workspace of fixed size.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # XLA picks kernels for a GPU by timing them, unless it is told not to.
+        if backend == "jax":
+            flags = os.environ.get("XLA_FLAGS", "")
+            os.environ["XLA_FLAGS"] = f"--xla_gpu_deterministic_ops=true {flags}".strip()
         if device == "cpu":
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
             os.environ["JAX_PLATFORMS"] = "cpu"
@@ -164,6 +169,32 @@ def _make_repeatable(backend: str) -> None:
         tf.config.experimental.enable_op_determinism()
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
+
+
+@contextmanager
+def unrepeatable_told(tell: Callable[[str], None]) -> Iterator[None]:
+    """Inside, hand on what a backend warns of that it can't repeat to the bit; each thing once."""
+    shown, told = warnings.showwarning, set[str]()
+
+    def show(message: Warning | str, *others: Any, **more: Any) -> None:
+        text = str(message).partition(". ")[0]
+        if "deterministic" not in text:
+            shown(message, *others, **more)
+        elif text not in told:
+            told.add(text)
+            tell(f"this run can't be repeated to the bit: {text}")
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", message=".*deterministic")
+        warnings.showwarning = show
+        yield
+
+
+def what_cannot_be_repeated(backend: str) -> str | None:
+    """What is known before the first step about a device that doesn't repeat itself; None where it does."""
+    if backend == "torch" and device_name(backend) == "mps":
+        return "this run can't be repeated to the bit: torch has no deterministic kernels for mps; --device cpu has"
+    return None
 
 
 # What the backends say when memory ends, each as an error of its own.

@@ -160,7 +160,7 @@ def differences(one: Checkpoint, two: Checkpoint) -> list[str]:
         elif first.tobytes() != second.tobytes():
             apart = np.abs(first.astype(np.float64) - second.astype(np.float64)).max()
             found.append(f"{names.get(name, name)}: up to {apart:.3g} apart")
-    first_progress, second_progress = _without_times(one.progress), _without_times(two.progress)
+    first_progress, second_progress = _comparable(one.progress), _comparable(two.progress)
     found += [
         f"{key}: {value} and {second_progress[key]}"
         for key, value in first_progress.items()
@@ -189,13 +189,14 @@ def _variable_names(checkpoint: Checkpoint) -> dict[str, str]:
         raise CheckpointError("expected a checkpoint that names its variables, each with its shape") from None
 
 
-def _without_times(progress: Progress) -> dict[str, Any]:
-    times = ("elapsed", "epoch_elapsed", "epoch_training")
+def _comparable(progress: Progress) -> dict[str, Any]:
+    """Without times, and without commands: what those changed shows elsewhere, and a pause is never repeated."""
+    left_out = ("elapsed", "epoch_elapsed", "epoch_training", "applied")
     epochs = [
         {key: value for key, value in epoch.items() if key not in ("time", "seconds", "images_per_s")}
         for epoch in progress.history
     ]
-    return {key: value for key, value in asdict(progress).items() if key not in times} | {"history": epochs}
+    return {key: value for key, value in asdict(progress).items() if key not in left_out} | {"history": epochs}
 
 
 def _metadata(content: bytes) -> dict[str, str]:

@@ -163,7 +163,10 @@ def _carry_out(
 ) -> Result:
     writer = Writer(run, tuple(listeners))
     try:
-        with Signals() as signals:
+        with (
+            Signals() as signals,
+            backends.unrepeatable_told(lambda text: writer.events.write(ev.Warned(message=text))),
+        ):
             session = _Session(run, recipe, choice, options, writer.events.write, signals, until)
             return session.carry_out(resume=resume)
     finally:
@@ -236,6 +239,8 @@ class _Session:
     def _prepare(self, *, resume: bool) -> Engine:
         self._emit(ev.Phase(phase="importing"))
         backends.activate(self._choice.name, self._options.device)
+        if (warning := backends.what_cannot_be_repeated(self._choice.name)) is not None:
+            self._emit(ev.Warned(message=warning))
         self._emit(ev.Phase(phase="loading data"))
         dataset = self._load_data()
         statistics = self._statistics(dataset)

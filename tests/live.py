@@ -1,0 +1,44 @@
+"""Runs in processes of their own: how the tests start them, wait for them, and read what they left."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from kerascnn.runs import events as ev
+from kerascnn.training.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
+from tests.conftest import OWN_CATALOG
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Until something is there, or the process that should bring it is gone."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def events_of_live(run_dir: Path, kind: str) -> list[ev.Event]:
+    return [event for event in ev.read_events(run_dir / "events.jsonl")[0] if event.kind == kind]
+
+
+def final_state(run_dir: Path) -> Checkpoint:
+    return read_checkpoint(list_checkpoints(run_dir / "checkpoints")[0])
+
+
+def train_arguments(run_dir: Path, precision: str = "float32") -> list[object]:
+    return [
+        "train",
+        "stateful",
+        "--catalog",
+        OWN_CATALOG,
+        "--run-dir",
+        run_dir,
+        "--set",
+        f"train.precision={precision}",
+        "--checkpoint-minutes",
+        0.0005,
+    ]

@@ -1,0 +1,468 @@
+"""What befalls a run on a real machine. Each time: no file is corrupt, something says what happened, and it goes on.
+
+The faults are real, done to real processes: SIGKILL, a full file system, an address-space limit.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import kerascnn
+from kerascnn.errors import CheckpointError
+from kerascnn.runs import events as ev
+from kerascnn.runs.directory import Run, open_run
+from kerascnn.runs.files import PARTIAL
+from kerascnn.training.checkpoint import differences, list_checkpoints, newest_whole, read_checkpoint
+from tests.conftest import Command, events_of
+from tests.live import events_of_live, final_state, train_arguments, wait_for
+from tests.test_training import own
+
+Start = Callable[..., subprocess.Popen[str]]
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="faults that Linux can be made to have")
+
+# A hundred steps, with a checkpoint about each second step.
+EPOCHS = 5
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing befell."""
+    run_dir = tmp_path_factory.mktemp("untouched") / "run"
+    command = [sys.executable, "-m", "kerascnn", *map(str, train_arguments(run_dir)), "--epochs", str(EPOCHS)]
+    subprocess.run(command, check=True, capture_output=True)
+    return run_dir
+
+
+def starting(run_dir: Path) -> list[object]:
+    """The arguments that begin a run, or go on with it."""
+    if (run_dir / "recipe.toml").is_file():
+        return ["train", "--resume", run_dir, "--checkpoint-minutes", 0.0005]
+    return [*train_arguments(run_dir), "--epochs", EPOCHS]
+
+
+def lines_of(run_dir: Path) -> int:
+    path = run_dir / "events.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def expect_untouched(run_dir: Path, untouched: Path) -> None:
+    """The run is finished, and equal to the bit to the one that nothing befell."""
+    assert open_run(run_dir).summary().state == "finished"
+    assert differences(final_state(run_dir), final_state(untouched)) == []
+    one, two = recorded_losses(run_dir), recorded_losses(untouched)
+    common = one.keys() & two.keys()
+    assert len(common) >= 50
+    assert {step: one[step] for step in common} == {step: two[step] for step in common}
+
+
+def recorded_losses(run_dir: Path) -> dict[int, float]:
+    """The last word on each step. A full disk and a kill cut lines off, which a reader skips."""
+    return {event.step: event.loss for event in events_of_live(run_dir, "step") if isinstance(event, ev.StepDone)}
+
+
+def expect_whole_files(run_dir: Path) -> None:
+    """All checkpoints of the run are whole; JSON and TOML read back."""
+    run = open_run(run_dir)
+    assert run.recipe().name
+    for path in list_checkpoints(run.checkpoints):
+        read_checkpoint(path)
+
+
+# ── kill -9 ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def kill_after_lines(process: subprocess.Popen[str], run_dir: Path, lines: int) -> None:
+    """Kill a process when its run has recorded so many more events."""
+    before = lines_of(run_dir)
+    wait_for(lambda: lines_of(run_dir) >= before + lines, process)
+    process.kill()
+    process.communicate()
+
+
+def kill_while_writing_a_checkpoint(process: subprocess.Popen[str], run_dir: Path) -> None:
+    """Kill a process of which half a checkpoint lies on the disk."""
+    while True:
+        wait_for(lambda: any((run_dir / "checkpoints").glob(f"{PARTIAL}*")), process)
+        process.send_signal(signal.SIGSTOP)
+        if any((run_dir / "checkpoints").glob(f"{PARTIAL}*")):
+            break
+        process.send_signal(signal.SIGCONT)
+    process.kill()
+    process.communicate()
+    assert any((run_dir / "checkpoints").glob(f"{PARTIAL}*"))
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize(
+    ("kills", "seed"), [(4, 0), *(pytest.param(20, seed, marks=pytest.mark.slow) for seed in range(1, 6))]
+)
+def test_a_run_that_is_killed_again_and_again_ends_equal_to_the_bit(
+    kills: int, seed: int, tmp_path: Path, untouched: Path, start_command: Start, kerascnn_command: Command
+) -> None:
+    """In start-up, in mid-epoch, in validation, and every fourth time with half a checkpoint on the disk."""
+    run_dir = tmp_path / "run"
+    moments = random.Random(seed)
+    for kill in range(kills):
+        process = start_command(*starting(run_dir))
+        if kill % 4 == 3:
+            kill_while_writing_a_checkpoint(process, run_dir)
+        else:
+            kill_after_lines(process, run_dir, moments.randint(1, 16))
+        assert open_run(run_dir).summary().state == "killed"
+        expect_whole_files(run_dir)
+    last = kerascnn_command(*starting(run_dir))
+    assert last.returncode == 0, last.stderr
+    expect_untouched(run_dir, untouched)
+    # What the kills left half written is gone.
+    assert not list(run_dir.rglob(f"{PARTIAL}*"))
+
+
+def test_a_kill_takes_its_parent_but_not_a_run_that_was_left_behind(tmp_path: Path, untouched: Path) -> None:
+    run_dir = tmp_path / "run"
+    train = [sys.executable, "-m", "kerascnn", *map(str, starting(run_dir)), "--detach"]
+    # As a terminal that is closed: the shell and everything in its session.
+    shell = subprocess.Popen(["sh", "-c", '"$@"; exec sleep 1000', "sh", *train], start_new_session=True)
+    while open_run_or_none(run_dir) is None or open_run(run_dir).owner() is None:
+        assert shell.poll() is None
+        time.sleep(0.01)
+    os.killpg(shell.pid, signal.SIGHUP)
+    os.killpg(shell.pid, signal.SIGKILL)
+    shell.wait()
+    worker = psutil.Process(open_run(run_dir).owner())
+    psutil.wait_procs([worker], timeout=240)
+    expect_untouched(run_dir, untouched)
+
+
+def open_run_or_none(path: Path) -> Run | None:
+    return open_run(path) if (path / "recipe.toml").is_file() else None
+
+
+# ── Damaged files ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def truncate(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flip_a_bit(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 16]) + content[middle + 1 :]
+
+
+def empty(content: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    keras: object, damage: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    run = open_run(kerascnn.train(own("tiny", train__limit_train=100, train__epochs=3)).run_dir)
+    newest = list_checkpoints(run.checkpoints)[0]
+    whole = read_checkpoint(newest)
+    newest.write_bytes(damage(newest.read_bytes()))
+    assert kerascnn.resume(run).state == "finished"
+    assert any(newest.name in event["message"] for event in events_of(run.path, "warning"))
+    assert differences(read_checkpoint(newest), whole) == []
+    assert newest.with_name(f"{newest.name}.damaged").is_file()
+
+
+@pytest.mark.backend
+def test_a_run_without_a_whole_checkpoint_says_so_and_stays_as_it_is(keras: object) -> None:
+    run = open_run(kerascnn.train(own("tiny", train__limit_train=100, train__epochs=2)).run_dir)
+    for path in list_checkpoints(run.checkpoints):
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="expected a whole checkpoint to go on from"):
+        kerascnn.resume(run)
+    assert len(list_checkpoints(run.checkpoints)) == 2
+    assert run.summary().state == "failed"
+
+
+def test_a_last_line_that_is_half_written_costs_nothing_else(
+    tmp_path: Path, untouched: Path, kerascnn_command: Command
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(untouched, run_dir)
+    with (run_dir / "events.jsonl").open("ab") as file:
+        file.write(b'{"kind":"step","time":1.0,"step":201,"lo')
+    before = open_run(run_dir).events()
+    shown = kerascnn_command("watch", run_dir)
+    assert (shown.returncode, "Traceback" in shown.stderr) == (0, False)
+    assert kerascnn_command("control", run_dir, "extend", 1).returncode == 0
+    assert kerascnn_command("train", "--resume", run_dir).returncode == 0
+    summary = open_run(run_dir).summary()
+    assert (summary.state, summary.epoch) == ("finished", EPOCHS + 1)
+    lines = (run_dir / "events.jsonl").read_bytes().splitlines()
+    assert sum(ev.parse_event(line) is None for line in lines) == 1
+    assert open_run(run_dir).events()[: len(before) - 1] == before[:-1]
+
+
+# ── The disk ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def mount(*arguments: object) -> None:
+    done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"needs the right to mount: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of eight megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount("-t", "tmpfs", "-o", "size=8m", "tmpfs", disk)
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take the last byte of a file system."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        size = 1024 * 1024
+        while size:
+            try:
+                file.write(b"\0" * size)
+            except OSError:
+                size //= 2
+    return filler
+
+
+def test_a_full_disk_ends_the_run_with_its_last_checkpoint_whole(
+    small_disk: Path, untouched: Path, start_command: Start, kerascnn_command: Command
+) -> None:
+    run_dir = small_disk / "run"
+    process = start_command(*starting(run_dir))
+    wait_for(lambda: len(events_of_live(run_dir, "checkpoint")) >= 3, process)
+    filler = fill(small_disk)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "No space left on device" in said
+    assert "Traceback" not in said
+    expect_whole_files(run_dir)
+    # Still full: it says so again and does no harm.
+    again = kerascnn_command(*starting(run_dir))
+    assert again.returncode == 1
+    assert "No space left on device" in again.stderr
+    assert "Traceback" not in again.stderr
+    expect_whole_files(run_dir)
+    filler.unlink()
+    assert kerascnn_command(*starting(run_dir)).returncode == 0
+    expect_untouched(run_dir, untouched)
+
+
+def test_a_disk_that_is_full_while_the_run_is_paused_is_not_even_noticed(
+    small_disk: Path, untouched: Path, start_command: Start, kerascnn_command: Command
+) -> None:
+    run_dir = small_disk / "run"
+    process = start_command(*starting(run_dir))
+    wait_for(lambda: len(events_of_live(run_dir, "checkpoint")) >= 3, process)
+    assert kerascnn_command("control", run_dir, "pause").returncode == 0
+    filler = fill(small_disk)
+    filler.unlink()
+    assert kerascnn_command("control", run_dir, "resume").returncode == 0
+    process.communicate(timeout=240)
+    assert process.returncode == 0
+    expect_untouched(run_dir, untouched)
+
+
+def test_a_run_directory_that_becomes_read_only_ends_the_run(
+    tmp_path: Path, untouched: Path, start_command: Start, kerascnn_command: Command
+) -> None:
+    run_dir = tmp_path / "run"
+    process = start_command(*starting(run_dir))
+    wait_for(lambda: len(events_of_live(run_dir, "checkpoint")) >= 3, process)
+    mount("--bind", run_dir, run_dir)
+    try:
+        mount("-o", "remount,bind,ro", run_dir)
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert "Read-only file system" in said
+        assert "Traceback" not in said
+        assert events_of(run_dir)[-1]["state"] == "failed"
+        refused = kerascnn_command(*starting(run_dir))
+        assert refused.returncode == 1
+        assert "can't be written: Read-only file system" in refused.stderr
+    finally:
+        subprocess.run(["umount", "--lazy", run_dir], check=True)
+    expect_whole_files(run_dir)
+    assert kerascnn_command(*starting(run_dir)).returncode == 0
+    expect_untouched(run_dir, untouched)
+
+
+def test_a_run_directory_that_is_removed_ends_the_run(tmp_path: Path, start_command: Start) -> None:
+    run_dir = tmp_path / "run"
+    process = start_command(*starting(run_dir))
+    wait_for(lambda: len(events_of_live(run_dir, "checkpoint")) >= 3, process)
+    # Renamed first: a directory that is being written to can't be removed in one go.
+    shutil.rmtree(run_dir.rename(tmp_path / "gone"))
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "the run directory has been removed" in said
+    assert "Traceback" not in said
+    assert not run_dir.exists()
+
+
+# ── Signals, clocks, memory ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_sigterm_twice_saves_one_whole_checkpoint(
+    tmp_path: Path, untouched: Path, start_command: Start, kerascnn_command: Command
+) -> None:
+    run_dir = tmp_path / "run"
+    process = start_command(*starting(run_dir))
+    wait_for(lambda: len(events_of_live(run_dir, "step")) >= 3, process)
+    process.terminate()
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "Traceback" not in said
+    assert events_of(run_dir)[-1]["state"] == "interrupted"
+    assert final_state(run_dir).progress.step == events_of(run_dir)[-1]["step"]
+    assert kerascnn_command(*starting(run_dir)).returncode == 0
+    expect_untouched(run_dir, untouched)
+
+
+def test_a_machine_that_was_suspended_goes_on(tmp_path: Path, untouched: Path, start_command: Start) -> None:
+    run_dir = tmp_path / "run"
+    process = start_command(*starting(run_dir))
+    wait_for(lambda: len(events_of_live(run_dir, "step")) >= 3, process)
+    process.send_signal(signal.SIGSTOP)
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
+    assert open_run(run_dir).summary().state == "running"
+    process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=240)
+    assert process.returncode == 0
+    expect_untouched(run_dir, untouched)
+
+
+@pytest.mark.backend
+def test_a_clock_that_is_set_back_changes_nothing(keras: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which process works on the run, and which steps count, doesn't hang on the time of day."""
+    recipe = own("tiny", train__epochs=2)
+    straight = kerascnn.train(recipe)
+    real, owners = time.time, set[int | None]()
+
+    def set_back(event: ev.Event) -> None:
+        if isinstance(event, ev.StepDone) and event.step == 5:
+            monkeypatch.setattr(time, "time", lambda: real() - 86_400)
+            monkeypatch.setattr(psutil, "boot_time", lambda: real() - 90_000)
+        if isinstance(event, ev.StepDone) and event.step == 7:
+            owners.update(run.owner() for run in kerascnn_runs())
+
+    result = kerascnn.train(recipe, listeners=[set_back])
+    assert owners == {None, os.getpid()}
+    assert result.figures["loss"] == straight.figures["loss"]
+    assert differences(final_state(result.run_dir), final_state(straight.run_dir)) == []
+    summary = open_run(result.run_dir).summary()
+    assert (summary.state, summary.epoch, summary.step) == ("finished", 2, 20)
+
+
+def kerascnn_runs() -> Iterator[Run]:
+    from kerascnn.runs.directory import list_runs
+
+    return list_runs(Path("runs"))
+
+
+def test_a_run_that_gets_no_more_memory_says_so_and_goes_on_with_more(
+    tmp_path: Path, untouched: Path, start_command: Start, kerascnn_command: Command
+) -> None:
+    run_dir = tmp_path / "run"
+    process = start_command(*starting(run_dir))
+    wait_for(lambda: len(events_of_live(run_dir, "checkpoint")) >= 3, process)
+    worker = psutil.Process(process.pid)
+    half = worker.memory_info().vms // 2
+    worker.rlimit(psutil.RLIMIT_AS, (half, half))
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "out of memory: try a train.batch_size below 50" in said
+    assert "Traceback" not in said
+    assert events_of(run_dir)[-1]["state"] == "failed"
+    expect_whole_files(run_dir)
+    assert kerascnn_command(*starting(run_dir)).returncode == 0
+    expect_untouched(run_dir, untouched)
+
+
+@pytest.mark.backend
+def test_what_a_backend_cannot_repeat_is_said_once(keras: object, backend: str) -> None:
+    from kerascnn.training.backend import unrepeatable_told
+
+    if backend != "torch":
+        pytest.skip("only torch warns and goes on")
+    import torch
+
+    said: list[str] = []
+    with unrepeatable_told(said.append):
+        for _ in range(3):
+            torch.zeros(3).put_(torch.tensor([0]), torch.tensor([1.0]))
+    assert len(said) == 1
+    assert "can't be repeated to the bit: put_" in said[0]
+
+
+# ── Beginning with another's weights, and verifying ───────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.backend
+def test_a_run_is_verified_by_its_last_interval(untouched: Path, kerascnn_command: Command) -> None:
+    done = kerascnn_command("runs", "verify", untouched)
+    assert done.returncode == 0, done.stderr
+    newest, before, *_ = [read_checkpoint(path).progress.step for path in list_checkpoints(untouched / "checkpoints")]
+    assert f"steps {before + 1} to {newest}: equal to the bit" in done.stdout
+
+
+def test_a_run_that_was_tampered_with_does_not_verify(
+    tmp_path: Path, untouched: Path, kerascnn_command: Command
+) -> None:
+    from kerascnn.training.checkpoint import write_checkpoint
+
+    run_dir = tmp_path / "run"
+    shutil.copytree(untouched, run_dir)
+    path, checkpoint, _ = newest_whole(run_dir / "checkpoints")
+    checkpoint.arrays["model/00000"].flat[0] += 1e-6
+    write_checkpoint(path, checkpoint)
+    done = kerascnn_command("runs", "verify", run_dir)
+    assert done.returncode == 1
+    assert "not equal, 1 difference" in done.stdout
+    assert "block1_conv1/kernel: up to" in done.stdout
+
+
+@pytest.mark.backend
+def test_a_run_begins_with_the_weights_of_another(keras: object) -> None:
+    first = kerascnn.train(own("stateful"))
+    ended = final_state(first.run_dir)
+    # A learning rate this small moves no weight: the second run stays where the first ended.
+    changes = {"train__epochs": 1, "train__batch_size": 100, "train__weight_decay": 0.0}
+    second = kerascnn.train(own("stateful", **changes, train__optimizer__learning_rate=1e-30), init_from=first.run_dir)
+    begun = final_state(second.run_dir)
+    kernels = [index for index, (path, _) in enumerate(ended.identity["variables"]) if path.endswith("kernel")]
+    assert len(kernels) >= 4
+    for index in kernels[:4]:
+        name = f"model/{index:05d}"
+        assert (ended.arrays[name] == begun.arrays[name]).all()
+    assert begun.progress.step == 10
+    assert any(
+        "initial weights are those of stateful after 40 steps" in e["message"]
+        for e in events_of(second.run_dir, "warning")
+    )
+
+
+@pytest.mark.backend
+def test_weights_of_another_network_are_refused(keras: object) -> None:
+    first = kerascnn.train(own("tiny", train__limit_train=50))
+    with pytest.raises(CheckpointError, match=r"expected hidden1/kernel of shape \(784, 17\), got \(784, 16\)"):
+        kerascnn.train(own("tiny", hidden=[17]), init_from=first.run_dir)
