@@ -85,6 +85,8 @@ BAD_USAGE = [
     (["train", "tiny", "--data-dir", "/nowhere/at/all"], "expected a folder at /nowhere/at/all"),
     (["train", "tiny", "--set", "builder=plian"], "did you mean 'plain'"),
     (["train", "tiny", "--resume", "x"], "--resume takes the run's own recipe"),
+    (["train", "--resume", "x"], "`--init-from x` begins a new run with its weights"),
+    (["train", "tiny", "--init-from", "x"], "no run 'x' in runs"),
 ]
 
 

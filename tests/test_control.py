@@ -13,7 +13,7 @@ import pytest
 from kerascnn.errors import RunError, UsageError
 from kerascnn.runs import control
 from kerascnn.runs.directory import create_run, open_run
-from kerascnn.runs.events import ControlApplied, EventWriter
+from kerascnn.runs.events import CheckpointWritten, ControlApplied, EventWriter, of_kind
 from kerascnn.training.checkpoint import differences, list_checkpoints
 from kerascnn.training.control import Control
 from tests.conftest import OWN_CATALOG, Command, events_of
@@ -89,6 +89,31 @@ def test_a_finished_run_is_extended(tmp_path: Path, kerascnn_command: Command) -
     summary = open_run(run_dir).summary()
     assert (summary.state, summary.epoch, summary.epochs) == ("finished", 2, 2)
     assert len(list_checkpoints(run_dir / "checkpoints")) == 2
+
+
+@pytest.mark.backend
+def test_an_epoch_that_an_early_stopped_run_was_extended_by_survives_a_kill(
+    tmp_path: Path, kerascnn_command: Command, start_command: Callable[..., subprocess.Popen[str]]
+) -> None:
+    run_dir = tmp_path / "run"
+    # So small a rate that the second epoch can't be better than the first.
+    stop_early = ["--set", 'train.early_stopping={monitor="val_accuracy", patience=1}', "--learning-rate", "1e-30"]
+    arguments = ["train", "tiny", "--catalog", OWN_CATALOG, "--run-dir", run_dir, *stop_early]
+    assert kerascnn_command(*arguments, "--epochs", 9).returncode == 0
+    assert open_run(run_dir).summary().epoch == 2
+    assert kerascnn_command("control", run_dir, "extend", 1).returncode == 0
+    process = start_command("train", "--resume", run_dir, "--checkpoint-minutes", 0.0001)
+    wait_for(
+        lambda: any(event.reason == "minutes" for event in of_kind(open_run(run_dir).events(), CheckpointWritten)),
+        process,
+    )
+    process.kill()
+    process.communicate()
+    assert open_run(run_dir).summary().epoch == 2
+    resumed = kerascnn_command("train", "--resume", run_dir)
+    assert resumed.returncode == 0, resumed.stderr
+    summary = open_run(run_dir).summary()
+    assert (summary.state, summary.epoch) == ("finished", 3)
 
 
 def test_a_stop_for_a_process_that_is_gone_does_not_stop_the_next_one(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from kerascnn.errors import CheckpointError
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, open_run
 from kerascnn.runs.files import PARTIAL
-from kerascnn.training.checkpoint import differences, list_checkpoints, newest_whole, read_checkpoint
+from kerascnn.training.checkpoint import differences, list_checkpoints, newest_whole, read_checkpoint, write_checkpoint
 from tests.conftest import Command, events_of
 from tests.live import events_of_live, final_state, train_arguments, wait_for
 from tests.test_training import own
@@ -428,8 +428,6 @@ def test_a_run_is_verified_by_its_last_interval(untouched: Path, kerascnn_comman
 def test_a_run_that_was_tampered_with_does_not_verify(
     tmp_path: Path, untouched: Path, kerascnn_command: Command
 ) -> None:
-    from kerascnn.training.checkpoint import write_checkpoint
-
     run_dir = tmp_path / "run"
     shutil.copytree(untouched, run_dir)
     path, checkpoint, _ = newest_whole(run_dir / "checkpoints")
@@ -466,3 +464,58 @@ def test_weights_of_another_network_are_refused(keras: object) -> None:
     first = kerascnn.train(own("tiny", train__limit_train=50))
     with pytest.raises(CheckpointError, match=r"expected hidden1/kernel of shape \(784, 17\), got \(784, 16\)"):
         kerascnn.train(own("tiny", hidden=[17]), init_from=first.run_dir)
+
+
+@pytest.mark.backend
+def test_a_run_begins_with_weights_from_another_backend(
+    tmp_path: Path, untouched: Path, kerascnn_command: Command, backend: str
+) -> None:
+    """Left behind, too: the process that takes it up finds the weights in the run's own directory."""
+    source = tmp_path / "source"
+    shutil.copytree(untouched, source)
+    path, checkpoint, _ = newest_whole(source / "checkpoints")
+    checkpoint.identity["backend"] = "another"
+    write_checkpoint(path, checkpoint)
+    run_dir = tmp_path / "run"
+    begun = kerascnn_command("train", "--init-from", source, "--run-dir", run_dir, "--epochs", 1, "--detach")
+    assert begun.returncode == 0, begun.stderr
+    shutil.rmtree(source)
+    assert kerascnn_command("watch", run_dir).returncode == 0
+    summary = open_run(run_dir).summary()
+    assert (summary.state, summary.epochs, summary.backend) == ("finished", 1, backend)
+    (said,) = [e["message"] for e in events_of(run_dir, "warning") if "initial weights" in e["message"]]
+    assert "stateful after 100 steps with another" in said
+    # It begins where the other ended, far below the loss of a network that knows nothing.
+    assert events_of(run_dir, "step")[0]["loss"] == pytest.approx(events_of(untouched, "step")[-1]["loss"], abs=0.4)
+    assert events_of(run_dir, "step")[0]["loss"] < events_of(untouched, "step")[0]["loss"] - 0.2
+
+
+# ── SLURM ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_job_script_puts_itself_back_and_goes_on(tmp_path: Path, untouched: Path) -> None:
+    """The script out of the documentation, with SLURM's two commands as scripts that do what it needs of them."""
+    text = (Path(__file__).parents[1] / "docs/reliability.md").read_text()
+    script = text.partition("<!-- slurm -->\n```sh\n")[2].partition("```")[0]
+    assert "resnet20_cifar" in script
+    short = " ".join(map(str, [*train_arguments(Path("RUN"))[1:], "--epochs", EPOCHS])).replace("--run-dir RUN ", "")
+    (tmp_path / "job").write_text(script.replace("resnet20_cifar", short))
+    for name, does in (
+        ("srun", '"$@" & echo $! > worker; wait $!'),
+        ("scontrol", 'echo "$@" >> requeued'),
+        ("kerascnn", f'exec {sys.executable} -m kerascnn "$@"'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "17"}
+    run_dir = tmp_path / "runs/slurm-17"
+    job = subprocess.Popen(["bash", "job"], cwd=tmp_path, env=environment, text=True, stderr=subprocess.PIPE)
+    wait_for(lambda: len(events_of_live(run_dir, "step")) >= 3, job)
+    os.kill(int((tmp_path / "worker").read_text()), signal.SIGUSR1)
+    job.communicate(timeout=120)
+    assert job.returncode == 75
+    assert (tmp_path / "requeued").read_text() == "requeue 17\n"
+    again = subprocess.run(["bash", "job"], cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "requeued").read_text() == "requeue 17\n"
+    expect_untouched(run_dir, untouched)
