@@ -41,6 +41,10 @@ class TrainingBatches:
         """Batches in an epoch."""
         return -(-len(self.images) // self.batch_size)
 
+    def few(self, count: int) -> Pixels:
+        """A few images as they are, the same whenever asked: those that the first epoch begins with."""
+        return self.images.read(_epoch_order(len(self.images), self.seed, 0)[:count])
+
     def make(self, epoch: int, number: int) -> Batch:
         """Batch ``number`` of epoch ``epoch``, both from 0: uint8 pixels and int64 labels."""
         order = _epoch_order(len(self.images), self.seed, epoch)

@@ -20,6 +20,8 @@ import numpy as np
 from keras import ops
 
 from kerascnn.data.batches import TrainingBatches, ValidationBatches, read_ahead
+from kerascnn.data.formats import Labels, Pixels
+from kerascnn.diagnosis.signals import KernelLayer
 from kerascnn.errors import DivergedError
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
@@ -27,6 +29,7 @@ from kerascnn.runs.directory import Run, write_metrics
 from kerascnn.runs.files import write_atomically
 from kerascnn.training.checkpoint import Checkpoint, Position, Progress, checkpoint_name, keep_newest, write_checkpoint
 from kerascnn.training.control import Control
+from kerascnn.training.observer import Observer
 from kerascnn.training.optimizer import averaged_weights
 from kerascnn.training.schedule import LearningRate
 from kerascnn.training.signals import STOP, Interruption, Signals
@@ -46,6 +49,7 @@ class Network:
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
     steps: Steps
+    layers: list[KernelLayer]
 
 
 class Engine:
@@ -63,6 +67,7 @@ class Engine:
         emit: Callable[[ev.Event], None],
         signals: Signals,
         control: Control,
+        observer: Observer | None = None,
         checkpoint_every_s: float = CHECKPOINT_EVERY_S,
         until: Position | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -77,6 +82,7 @@ class Engine:
         self._emit = emit
         self._signals = signals
         self._control = control
+        self._observer = observer
         self._checkpoint_every_s = checkpoint_every_s
         self._until = until
         self._clock = clock
@@ -126,18 +132,29 @@ class Engine:
             for pixels, labels in batches:
                 self._between_steps()
                 self._apply_learning_rate()
-                loss, right = self._network.steps.train(pixels, labels)
+                loss, right, norms = self._observed_step(pixels, labels)
                 self._pending.append((loss, right, len(labels)))
                 progress.step += 1
                 progress.step_in_epoch += 1
                 if progress.step <= STEPS_ALL_RECORDED or self._clock() - self._last_record >= RECORD_EVERY_S:
                     self._record_step()
+                if norms is not None and self._observer is not None:
+                    self._read_pending()
+                    self._emit(self._observer.after_step(progress.step, norms))
                 if not self._compiled:
                     self._compiled = True
                     self._emit(ev.Phase(phase="training", epoch=progress.epoch + 1))
         self._read_pending()
         self._count_time()
         progress.epoch_training = progress.epoch_elapsed
+
+    def _observed_step(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any, Any]:
+        """One step, and the norms of its gradients if it is to be looked into."""
+        observe = self._observer is not None and self._observer.wants(self._progress.step + 1)
+        if observe and self._observer is not None:
+            self._observer.before_step()
+        loss, right, norms = self._network.steps.train(pixels, labels, observe=observe)
+        return loss, right, norms if observe else None
 
     def _between_steps(self) -> None:
         """Where a run can be told something or be left, and the checkpoint of every few minutes."""

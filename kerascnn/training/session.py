@@ -40,6 +40,8 @@ class Options:
     download: bool = True
     skip_bad_images: bool = False
     checkpoint_every_s: float = 300.0
+    observe: bool = True
+    """Whether the run looks into its layers while it trains."""
     command: Sequence[str] = field(default_factory=lambda: list(sys.argv))
 
 
@@ -284,6 +286,7 @@ class _Session:
         return found.for_channels(self._recipe.input_shape[2])
 
     def _build(self, statistics: PixelStatistics | None) -> Network:
+        from kerascnn.diagnosis.signals import kernel_layers
         from kerascnn.training.engine import Network
         from kerascnn.training.initial_weights import assign_initial_weights
         from kerascnn.training.optimizer import make_optimizer
@@ -302,7 +305,9 @@ class _Session:
         if self._run.initial_weights_file.is_file():
             self._emit(ev.Warned(message=put_stored_weights(model, self._run)))
         optimizer = make_optimizer(self._recipe.train, model.trainable_variables)
-        return Network(model, optimizer, make_steps(model, optimizer, self._recipe.train))
+        layers = kernel_layers(model)
+        steps = make_steps(model, optimizer, self._recipe.train, [layer.kernel for layer in layers])
+        return Network(model, optimizer, steps, layers)
 
     def _fresh(self) -> Progress:
         from kerascnn.training.checkpoint import Progress
@@ -345,18 +350,22 @@ class _Session:
         from kerascnn.data.batches import TrainingBatches, ValidationBatches
         from kerascnn.training.control import Control
         from kerascnn.training.engine import Engine
+        from kerascnn.training.observer import Observer, probe_size
 
         train = self._recipe.train
+        batches = TrainingBatches(dataset.train, train.batch_size, train.seed, train.augment)
+        few = batches.few(probe_size(self._recipe.input_shape))
         return Engine(
             self._run,
             self._recipe,
             network,
-            TrainingBatches(dataset.train, train.batch_size, train.seed, train.augment),
+            batches,
             ValidationBatches(dataset.validation, train.batch_size),
             progress,
             emit=self._emit,
             signals=self._signals,
             control=Control(self._run, set(progress.applied)),
+            observer=Observer(network.model, network.layers, few) if self._options.observe else None,
             checkpoint_every_s=self._options.checkpoint_every_s,
             until=self._until,
         )

@@ -25,7 +25,13 @@ class Variable:
     def __rmul__(self, other: Any) -> Any: ...
 
 class Model(layers.Layer):
-    def __init__(self, inputs: KerasTensor, outputs: KerasTensor, name: str | None = ...) -> None: ...
+    def __init__(
+        self,
+        inputs: KerasTensor | Sequence[KerasTensor],
+        outputs: KerasTensor | Sequence[KerasTensor],
+        name: str | None = ...,
+    ) -> None: ...
+    inputs: list[KerasTensor]
     layers: list[layers.Layer]
     variables: list[Variable]
     weights: list[Variable]

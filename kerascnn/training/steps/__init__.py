@@ -7,6 +7,7 @@ Keras's on all backends.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import keras
@@ -19,35 +20,39 @@ from kerascnn.recipe import Train
 class Steps(Protocol):
     """What the engine needs of a backend. Losses and counts stay on the device until somebody reads them."""
 
-    def train(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
+    def train(self, pixels: Pixels, labels: Labels, *, observe: bool = False) -> tuple[Any, Any, Any]:
         """One optimizer step.
 
         Args:
             pixels: uint8 ``(batch, height, width, channels)``.
             labels: int64 ``(batch,)``.
+            observe: whether the gradients' norms are wanted. A compiled step has them in any case.
 
         Returns:
-            The batch's mean loss and its number of right answers, as scalars of the backend.
+            The batch's mean loss, its number of right answers, and the L2 norms of the loss's gradients by the observed
+            variables, as tensors of the backend; None for norms that nobody wanted.
         """
 
     def evaluate(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
         """The mean cross-entropy and the number of right answers of one batch in inference mode."""
 
 
-def make_steps(model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Train) -> Steps:
-    """The steps of the active backend."""
+def make_steps(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Train, observed: Sequence[int] = ()
+) -> Steps:
+    """The steps of the active backend. ``observed`` are places among the trainable variables."""
     backend = keras.backend.backend()
     if backend == "torch":
         from kerascnn.training.steps.torch import TorchSteps
 
-        return TorchSteps(model, optimizer, train)
+        return TorchSteps(model, optimizer, train, observed)
     if backend == "tensorflow":
         from kerascnn.training.steps.tensorflow import TensorflowSteps
 
-        return TensorflowSteps(model, optimizer, train)
+        return TensorflowSteps(model, optimizer, train, observed)
     from kerascnn.training.steps.jax import JaxSteps
 
-    return JaxSteps(model, optimizer, train)
+    return JaxSteps(model, optimizer, train, observed)
 
 
 def cross_entropy(labels: Any, logits: Any, label_smoothing: float) -> Any:

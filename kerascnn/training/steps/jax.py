@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,22 +18,25 @@ Values = list[Any]
 class JaxSteps:
     """See :class:`kerascnn.training.steps.Steps`."""
 
-    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Train) -> None:
+    def __init__(
+        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Train, observed: Sequence[int]
+    ) -> None:
         self._model = model
         self._optimizer = optimizer
         self._recipe = train
+        self._observed = observed
         self._decayed = decayed(model.trainable_variables)
         self._train = jax.jit(self._pure_train)
         self._evaluate = jax.jit(self._pure_evaluate)
 
-    def train(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
+    def train(self, pixels: Pixels, labels: Labels, *, observe: bool = False) -> tuple[Any, Any, Any]:
         groups = (self._model.trainable_variables, self._model.non_trainable_variables, self._optimizer.variables)
         values = [[variable.value for variable in group] for group in groups]
-        loss, right, *new = self._train(*values, pixels, labels)
+        loss, right, norms, *new = self._train(*values, pixels, labels)
         for group, new_values in zip(groups, new, strict=True):
             for variable, value in zip(group, new_values, strict=True):
                 variable.assign(value)
-        return loss, right
+        return loss, right, norms
 
     def evaluate(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
         groups = (self._model.trainable_variables, self._model.non_trainable_variables)
@@ -50,6 +54,7 @@ class JaxSteps:
             return scale(loss), (loss, logits, new_other)
 
         gradients, (loss, logits, new_other) = jax.grad(scaled_loss, has_aux=True)(trainable)
+        norms = [jax.numpy.linalg.norm(gradients[place].ravel()) / scale(1.0) for place in self._observed]
         if self._recipe.weight_decay:
             decay = scale(self._recipe.weight_decay)
             gradients = [
@@ -57,7 +62,7 @@ class JaxSteps:
                 for gradient, value, wanted in zip(gradients, trainable, self._decayed, strict=True)
             ]
         new_trainable, new_optimizer = self._optimizer.stateless_apply(optimizer, gradients, trainable)
-        return loss, count_right(y, logits), new_trainable, new_other, new_optimizer
+        return loss, count_right(y, logits), jax.numpy.stack(norms), new_trainable, new_other, new_optimizer
 
     def _pure_evaluate(self, trainable: Values, other: Values, x: Any, y: Any) -> tuple[Any, Any]:
         logits, _ = self._model.stateless_call(trainable, other, x, training=False)

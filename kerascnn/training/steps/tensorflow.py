@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -15,39 +16,44 @@ from kerascnn.training.steps import count_right, cross_entropy, decayed
 class TensorflowSteps:
     """See :class:`kerascnn.training.steps.Steps`."""
 
-    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Train) -> None:
+    def __init__(
+        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Train, observed: Sequence[int]
+    ) -> None:
         self._model = model
         self._optimizer = optimizer
         self._recipe = train
         self._variables = model.trainable_variables
+        self._observed = observed
         self._decayed = decayed(self._variables)
         signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8), tf.TensorSpec((None,), tf.int64)]
         self._train = tf.function(self._train_eagerly, input_signature=signature)
         self._evaluate = tf.function(self._evaluate_eagerly, input_signature=signature)
 
-    def train(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
-        loss, right = self._train(tf.constant(pixels), tf.constant(labels))
-        return loss, right
+    def train(self, pixels: Pixels, labels: Labels, *, observe: bool = False) -> tuple[Any, Any, Any]:
+        loss, right, norms = self._train(tf.constant(pixels), tf.constant(labels))
+        return loss, right, norms
 
     def evaluate(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
         loss, right = self._evaluate(tf.constant(pixels), tf.constant(labels))
         return loss, right
 
-    def _train_eagerly(self, x: Any, y: Any) -> tuple[Any, Any]:
+    def _train_eagerly(self, x: Any, y: Any) -> tuple[Any, Any, Any]:
         with tf.GradientTape() as tape:
             logits = self._model(x, training=True)
             loss = cross_entropy(y, logits, self._recipe.label_smoothing)
             scaled = self._optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, [variable.value for variable in self._variables])
+        # The gradients are those of the scaled loss.
+        scale = self._optimizer.scale_loss(tf.constant(1.0))
+        norms = tf.stack([tf.norm(gradients[place]) / scale for place in self._observed])
         if self._recipe.weight_decay:
-            # The gradients are those of the scaled loss.
             decay = self._optimizer.scale_loss(tf.constant(self._recipe.weight_decay))
             gradients = [
                 gradient + decay * variable if wanted and gradient is not None else gradient
                 for gradient, variable, wanted in zip(gradients, self._variables, self._decayed, strict=True)
             ]
         self._optimizer.apply(gradients, self._variables)
-        return loss, count_right(y, logits)
+        return loss, count_right(y, logits), norms
 
     def _evaluate_eagerly(self, x: Any, y: Any) -> tuple[Any, Any]:
         logits = self._model(x, training=False)

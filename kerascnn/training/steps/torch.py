@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -16,15 +17,18 @@ from kerascnn.training.steps import count_right, cross_entropy, decayed
 class TorchSteps:
     """See :class:`kerascnn.training.steps.Steps`."""
 
-    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Train) -> None:
+    def __init__(
+        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Train, observed: Sequence[int]
+    ) -> None:
         self._model = model
         self._optimizer = optimizer
         self._train = train
         self._variables = model.trainable_variables
+        self._observed = observed
         self._decayed = decayed(self._variables)
         self._device = get_device()
 
-    def train(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
+    def train(self, pixels: Pixels, labels: Labels, *, observe: bool = False) -> tuple[Any, Any, Any]:
         x, y = self._to_device(pixels, labels)
         logits = self._model(x, training=True)
         loss = cross_entropy(y, logits, self._train.label_smoothing)
@@ -33,15 +37,21 @@ class TorchSteps:
         scaled.backward()
         gradients = [variable.value.grad for variable in self._variables]
         with torch.no_grad():
+            norms = self._norms(gradients) if observe else None
             self._add_weight_decay(gradients)
             self._optimizer.apply(gradients, self._variables)
-            return loss.detach(), count_right(y, logits)
+            return loss.detach(), count_right(y, logits), norms
 
     def evaluate(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
         x, y = self._to_device(pixels, labels)
         with torch.no_grad():
             logits = self._model(x, training=False)
             return cross_entropy(y, logits, 0.0), count_right(y, logits)
+
+    def _norms(self, gradients: list[Any]) -> Any:
+        # The gradients are those of the scaled loss.
+        norms = torch.stack(torch._foreach_norm([gradients[place] for place in self._observed]))
+        return norms / float(self._optimizer.scale_loss(1.0))
 
     def _add_weight_decay(self, gradients: list[Any]) -> None:
         if not self._train.weight_decay:

@@ -1,0 +1,1 @@
+"""Why a network doesn't learn: signals out of its layers."""

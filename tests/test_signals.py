@@ -1,0 +1,135 @@
+"""Looking into the layers: the figures are what NumPy makes of the same numbers, and looking changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kerascnn
+from kerascnn.runs import events as ev
+from kerascnn.runs.directory import open_run
+from kerascnn.training.checkpoint import differences
+from kerascnn.training.session import Options
+from tests.live import final_state
+from tests.test_training import own
+
+pytestmark = pytest.mark.backend
+
+
+def pixels(count: int, shape: tuple[int, ...] = (28, 28, 1)) -> Any:
+    return np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def statistics_of(run_dir: Any) -> list[ev.LayerStatistics]:
+    return list(ev.of_kind(open_run(run_dir).events(), ev.LayerStatistics))
+
+
+def test_a_layer_is_judged_by_the_activation_after_it(keras: Any) -> None:
+    from kerascnn.diagnosis.signals import kernel_layers
+
+    model = kerascnn.build_model(own("stateful", train__scaling="unit"))
+    layers = kernel_layers(model)
+    assert [(layer.name, layer.activation) for layer in layers] == [
+        ("block1_conv1", "relu"),
+        ("block2_conv1", "relu"),
+        ("fc1", "relu"),
+        ("predictions", "linear"),
+    ]
+    # BatchNorm stands before the activation here.
+    assert layers[0].output is model.get_layer("block1_conv1_relu").output
+    assert [model.trainable_variables[layer.kernel].path for layer in layers][:2] == [
+        "block1_conv1/kernel",
+        "block2_conv1/kernel",
+    ]
+
+
+def test_the_figures_are_those_of_the_outputs(keras: Any) -> None:
+    from kerascnn.diagnosis.signals import Probe, kernel_layers
+
+    model = kerascnn.build_model(own("tiny"))
+    layers = kernel_layers(model)
+    images = pixels(7)
+    # One channel that never fires.
+    model.get_layer("block1_conv1").bias.assign(np.array([-1e4] + [0] * 7, dtype=np.float32))
+    figures = Probe(model, layers, images).look()
+    for index, layer in enumerate(layers):
+        output = np.asarray(keras.Model(model.inputs, layer.output).predict_on_batch([images]), dtype=np.float64)
+        assert figures.between_images[index] == pytest.approx(np.sqrt(output.var(axis=0).mean()), rel=1e-4)
+        if layer.activation == "relu":
+            dead = (output.max(axis=tuple(range(output.ndim - 1))) <= 0).mean()
+            assert figures.dead[index] == pytest.approx(dead)
+    assert figures.dead[0] == 1 / 8
+    assert np.isnan(figures.dead[-1])
+    assert np.isnan(figures.saturated).all()
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
+def test_units_in_the_flat_part_are_counted(keras: Any, activation: str) -> None:
+    from kerascnn.diagnosis.signals import Probe, kernel_layers
+
+    model = kerascnn.build_model(own("tiny", activation=activation))
+    probe = Probe(model, kernel_layers(model), pixels(5))
+    assert probe.look().saturated[0] < 0.5
+    model.get_layer("block1_conv1").kernel.assign(model.get_layer("block1_conv1").kernel * 1000)
+    assert probe.look().saturated[0] > 0.9
+
+
+def test_looking_changes_nothing(keras: Any) -> None:
+    """BatchNorm's averages, dropout's generators and torch's own stay as they are: the run is the same to the bit."""
+    recipe = own("stateful", train__epochs=1)
+    looked = kerascnn.train(recipe)
+    blind = kerascnn.train(recipe, options=Options(observe=False))
+    assert len(statistics_of(looked.run_dir)) >= 5
+    assert statistics_of(blind.run_dir) == []
+    assert differences(final_state(looked.run_dir), final_state(blind.run_dir)) == []
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_step_of_plain_sgd_is_its_gradient_times_the_learning_rate(keras: Any, precision: str) -> None:
+    recipe = own(
+        "tiny", train__optimizer={"name": "sgd", "learning_rate": 0.5, "momentum": 0.0}, train__precision=precision
+    )
+    run_dir = kerascnn.train(recipe).run_dir
+    first = statistics_of(run_dir)[0]
+    assert first.step == 1
+    assert first.layers == ("block1_conv1", "block2_conv1", "hidden1", "logits")
+    from kerascnn.training.initial_weights import assign_initial_weights
+
+    model = kerascnn.build_model(recipe)
+    assign_initial_weights(model, recipe.train.seed)
+    for name, gradient, update in zip(first.layers, first.gradient_norm, first.update_over_weight, strict=True):
+        kernel = np.asarray(keras.ops.convert_to_numpy(model.get_layer(name).kernel), dtype=np.float64)
+        assert gradient is not None
+        assert update == pytest.approx(0.5 * gradient / np.sqrt((kernel**2).sum()), rel=2e-3)
+
+
+def test_after_the_first_steps_looking_takes_a_hundredth_of_the_time(keras: Any) -> None:
+    from kerascnn.diagnosis.signals import kernel_layers
+    from kerascnn.training.observer import Observer
+
+    now = 0.0
+
+    def clock() -> float:
+        return now
+
+    model = kerascnn.build_model(own("tiny"))
+    observer = Observer(model, kernel_layers(model), pixels(3), clock)
+    norms = np.zeros(4, dtype=np.float32)
+    observer.before_step()
+    observer.after_step(1, norms)
+    real_look = observer._probe.look
+
+    def look_for_half_a_second() -> Any:
+        nonlocal now
+        now += 0.5
+        return real_look()
+
+    observer._probe.look = look_for_half_a_second
+    observer.before_step()
+    observer.after_step(2, norms)
+    now += 49.9
+    assert [step for step in range(1, 1000) if observer.wants(step)] == [1, 2, 5, 10, 20]
+    now += 0.2
+    assert observer.wants(1000)
