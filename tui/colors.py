@@ -13,7 +13,7 @@ DEFAULTS = {
     "validation": "#e69f00",
     "warning": "#d55e00",
     "cursor": "#999999",
-    "muted": "#888888",
+    "quiet": "#888888",
     "series-1": "#56b4e9",
     "series-2": "#e69f00",
     "series-3": "#009e73",
@@ -25,7 +25,7 @@ DEFAULTS = {
 
 def color_of(ink: str, variables: Mapping[str, str]) -> Color:
     """The theme's colour of a name, else the default."""
-    for told in (variables.get(ink), DEFAULTS.get(ink), DEFAULTS["muted"]):
+    for told in (variables.get(ink), DEFAULTS.get(ink), DEFAULTS["quiet"]):
         if told:
             try:
                 return Color.parse(told)

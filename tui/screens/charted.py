@@ -106,7 +106,7 @@ class ChartedScreen(Screen[None]):
 
     def action_log(self) -> None:
         """The logarithm of the loss, or the loss."""
-        self.charts.log = not self.charts.log
+        self.charts.log_scale = not self.charts.log_scale
         self.charts.draw()
 
     def action_smoothing(self) -> None:

@@ -175,7 +175,7 @@ class Chart(Widget, can_focus=True):
         self._draw_marks(grid, bounds)
         self._draw_cursor(grid, bounds)
         styles = self._styles()
-        muted = style_of("muted", self.app.theme_variables)
+        muted = style_of("quiet", self.app.theme_variables)
         lines = []
         for row in range(rows):
             label = Segment(f"{y_ticks.get(row, ''):>{gutter - 1}} ", muted)
@@ -192,7 +192,7 @@ class Chart(Widget, can_focus=True):
         return {
             **styles,
             plotting.NO_INK: Style.null(),
-            MARK_INK: style_of("muted", variables),
+            MARK_INK: style_of("quiet", variables),
             CURSOR_INK: style_of("cursor", variables),
         }
 

@@ -45,7 +45,7 @@ class Charts(Horizontal):
         self._places: Floats = np.empty(0)
         self._first, self._last = 0.0, 1.0
         self.axis = "step"
-        self.log = False
+        self.log_scale = False
         self.view = View()
         self.cursor: float | None = None
 
@@ -94,7 +94,7 @@ class Charts(Horizontal):
                     left=left,
                     right=right,
                     cursor=self.cursor,
-                    log=self.log,
+                    log=self.log_scale,
                     zoomed=self.view.window is not None,
                     axis=self.axis,
                 )
