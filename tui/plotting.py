@@ -88,15 +88,13 @@ def draw(series: list[Series], bounds: Bounds, width: int, height: int, *, ascii
         if ascii_only:
             _stamp(grid, trace(one.x, one.y, bounds, width, height), ord(one.ascii_mark), index)
             continue
-        mask = trace(one.x, one.y, bounds, 2 * width, 4 * height)
-        if one.points:
-            mask[:, np.arange(2 * width) % 4 >= 2] = False
+        mask = trace(one.x, one.y, bounds, 2 * width, 4 * height, dashed=one.points)
         _lay(grid, mask, index, covers=one.weight == "bold", weights=weights)
         _mark(grid, one, bounds, index)
     return grid
 
 
-def trace(x: Floats, y: Floats, bounds: Bounds, columns: int, rows: int) -> Bools:
+def trace(x: Floats, y: Floats, bounds: Bounds, columns: int, rows: int, *, dashed: bool = False) -> Bools:
     """Which dots a curve covers, the upper row first. Costs by columns, not by points; no spike is lost."""
     mask = np.zeros((rows, columns), np.bool_)
     column, row, run = _dots_of(x, y, bounds, columns, rows)
@@ -114,6 +112,8 @@ def trace(x: Floats, y: Floats, bounds: Bounds, columns: int, rows: int) -> Bool
     columns_at = np.rint(column[start] + share * (column[after] - column[start])).astype(np.int64)
     rows_at = np.rint(row[start] + share * (row[after] - row[start])).astype(np.int64)
     inside = (columns_at >= 0) & (columns_at < columns) & (rows_at >= 0) & (rows_at < rows)
+    if dashed:
+        inside &= np.arange(len(start)) % 4 < 2
     mask[rows_at[inside], columns_at[inside]] = True
     return mask
 

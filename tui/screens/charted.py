@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -9,34 +10,37 @@ from textual.screen import Screen
 
 from tui.settings import Settings
 from tui.widgets.charts import CELLS_A_LEAP, Charts
+from tui.widgets.keys import Key, KeyLine
 
 AXES = ("step", "epoch", "time")
 SMOOTHINGS = (0.0, 0.6, 0.9, 0.97)
 ZOOM = 0.5
 PAN = 0.1
+# Columns from which on two charts are side by side.
+ROOM_FOR_TWO = 100
 
 
 class ChartedScreen(Screen[None]):
     """A screen with one :class:`Charts`. Who inherits calls ``redraw`` when what is drawn has changed."""
 
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual's own declaration
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (ROOM_FOR_TWO, "-wide")]  # noqa: RUF012 - Textual's own declaration
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]  # noqa: RUF012
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "cursor", "cursor", id="chart.cursor"),
-        Binding("z,plus,equals_sign", "zoom_in", "zoom", key_display="z", id="chart.zoom_in"),
-        Binding("minus,Z", "zoom_out", "zoom out", show=False, id="chart.zoom_out"),
-        Binding("0", "show_all", "show all", show=False, id="chart.all"),
-        Binding("left", "move(-1)", "left", show=False, id="chart.left"),
-        Binding("right", "move(1)", "right", show=False, id="chart.right"),
-        Binding("shift+left", "leap(-1)", "far left", show=False, id="chart.far_left"),
-        Binding("shift+right", "leap(1)", "far right", show=False, id="chart.far_right"),
-        Binding("home", "move_to_end(0)", "first", show=False, id="chart.first"),
-        Binding("end", "move_to_end(1)", "last", show=False, id="chart.last"),
-        Binding("g", "log", "log scale", show=False, id="chart.log"),
-        Binding("m", "smoothing", "smoothing", show=False, id="chart.smoothing"),
-        Binding("x", "axis", "axis", show=False, id="chart.axis"),
-        Binding("v", "other", "loss/accuracy", show=False, id="chart.other"),
+        Binding("z,plus,equals_sign", "zoom_in", "zoom in", key_display="z", id="chart.zoom_in"),
+        Binding("minus,Z", "zoom_out", "zoom out", key_display="-", id="chart.zoom_out"),
+        Binding("0", "show_all", "show all", id="chart.all"),
+        Binding("left", "move(-1)", "left", id="chart.left"),
+        Binding("right", "move(1)", "right", id="chart.right"),
+        Binding("shift+left", "leap(-1)", "far left", id="chart.far_left"),
+        Binding("shift+right", "leap(1)", "far right", id="chart.far_right"),
+        Binding("home", "move_to_end(0)", "first", id="chart.first"),
+        Binding("end", "move_to_end(1)", "last", id="chart.last"),
+        Binding("g", "log", "log scale", id="chart.log"),
+        Binding("m", "smoothing", "smoothing", id="chart.smoothing"),
+        Binding("x", "axis", "step/epoch/time", id="chart.axis"),
+        Binding("v", "other", "loss/accuracy", id="chart.other"),
         Binding("question_mark", "describe", "describe", key_display="?", id="chart.describe"),
         Binding("escape", "leave", "back", id="screen.back"),
     ]
@@ -57,12 +61,23 @@ class ChartedScreen(Screen[None]):
         """The charts."""
         return self.query_one(Charts)
 
+    def tell_keys(self, wanted: Sequence[str | tuple[str, str]]) -> None:
+        """Say what can be pressed, by the names of bindings, each with another label where one is given."""
+        bound = {binding.id: binding for _, binding, _, _ in self.active_bindings.values()}
+        keys = []
+        for name in wanted:
+            which, label = name if isinstance(name, tuple) else (name, "")
+            if (binding := bound.get(which)) is not None:
+                action = binding.action if "." in binding.action else f"screen.{binding.action}"
+                keys.append(Key(self.app.get_key_display(binding), label or binding.description, action))
+        self.query_one(KeyLine).show(keys)
+
     def redraw(self) -> None:
         """Hand the charts what is to be drawn."""
 
     def on_resize(self) -> None:
         """One chart where there is no room for two."""
-        self.charts.set_class(self.app.size.width < 100, "-one")
+        self.charts.set_class(self.app.size.width < ROOM_FOR_TWO, "-one")
 
     def action_cursor(self) -> None:
         """Show the cursor at the newest point, or take it away."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import psutil
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.widgets import Footer
 
 from kerascnn.errors import KerascnnError
 from kerascnn.recipe import Recipe
@@ -24,15 +23,21 @@ from tui.messages import ResumeRun
 from tui.plotting import number
 from tui.replay import Replay
 from tui.screens.asking import AskNumber, Confirm
-from tui.screens.charted import ChartedScreen
+from tui.screens.charted import ROOM_FOR_TWO, ChartedScreen
 from tui.story import RunStory
 from tui.system import System, Usage
 from tui.widgets.charts import Charts
+from tui.widgets.keys import KeyLine
 from tui.widgets.layers import LayerTable
 from tui.widgets.line import TwoEnds
 from tui.widgets.log import LogTail
 
 TICK_S = 0.25
+KEYS_LIVE = ("run.pause", "run.stop", "run.learning_rate", "run.extend")
+KEYS_ENDED = ("run.resume", "run.replay", "run.extend")
+KEYS_REPLAY = ("run.replay", "run.slower", "run.faster")
+KEYS_LOOK = ("chart.cursor", "chart.zoom_in", "chart.describe", "screen.back")
+KEYS_MORE = ("chart.log", "chart.smoothing", "chart.axis")
 # Of each tick, so much at most is spent on reading.
 READ_BUDGET_S = 0.05
 SAMPLE_EVERY_TICKS = 8
@@ -51,13 +56,13 @@ class RunScreen(ChartedScreen):
         Binding("s", "stop", "stop", id="run.stop"),
         Binding("l", "learning_rate", "learning rate", id="run.learning_rate"),
         Binding("e", "extend", "epochs", id="run.extend"),
-        Binding("k", "kill", "kill", show=False, id="run.kill"),
+        Binding("k", "kill", "kill", id="run.kill"),
         Binding("r", "resume", "resume", id="run.resume"),
-        Binding("f", "finding", "finding", show=False, id="run.finding"),
-        Binding("w", "figure", "layer figure", show=False, id="run.figure"),
+        Binding("f", "finding", "finding", id="run.finding"),
+        Binding("w", "figure", "layer figure", id="run.figure"),
         Binding("space", "replay", "replay", id="run.replay"),
-        Binding("less_than_sign", "speed(-1)", "slower", show=False, id="run.slower"),
-        Binding("greater_than_sign", "speed(1)", "faster", show=False, id="run.faster"),
+        Binding("less_than_sign", "speed(-1)", "slower", id="run.slower"),
+        Binding("greater_than_sign", "speed(1)", "faster", id="run.faster"),
     ]
 
     def __init__(
@@ -95,13 +100,13 @@ class RunScreen(ChartedScreen):
 
     def compose(self) -> ComposeResult:
         ascii_only = self.settings.ascii
-        yield TwoEnds(id="head")
+        yield TwoEnds(ascii_only=ascii_only, id="head")
         yield Charts(ascii_only=ascii_only, id="charts")
         yield LayerTable(ascii_only=ascii_only, id="layers")
-        yield TwoEnds(id="figures")
-        yield TwoEnds(id="word")
+        yield TwoEnds(ascii_only=ascii_only, id="figures")
+        yield TwoEnds(ascii_only=ascii_only, id="word")
         yield LogTail(ascii_only=ascii_only, id="log")
-        yield Footer(compact=True)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         """Read what there is, then look for news on a timer."""
@@ -203,6 +208,18 @@ class RunScreen(ChartedScreen):
         line = status.plain(" · ".join(parts), ascii_only=ascii_only)
         self.query_one("#figures", TwoEnds).show(Content(line), Content(self._replay_words()))
         self._tell_word(state, ascii_only=ascii_only)
+        self._tell_keys(state)
+
+    def _tell_keys(self, state: str) -> None:
+        replaying = self.replay is not None and not self.replay.done
+        first: Sequence[str | tuple[str, str]] = KEYS_REPLAY if replaying else KEYS_ENDED
+        if self._owner is not None:
+            first = (("run.pause", "go on"), *KEYS_LIVE[1:]) if state == "paused" else KEYS_LIVE
+        other = ("chart.other",) if self.app.size.width < ROOM_FOR_TWO else ()
+        marks = ("run.finding",) if self.story.findings else ()
+        figure = ("run.figure",) if len(self.story.layers) else ()
+        kill = ("run.kill",) if self._owner is not None else ()
+        self.tell_keys([*first, *other, *KEYS_LOOK, *marks, *figure, *KEYS_MORE, *kill])
 
     def _tell_word(self, state: str, *, ascii_only: bool) -> None:
         word, alarming = status.last_word(self.story, state)

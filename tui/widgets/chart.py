@@ -156,9 +156,10 @@ class Chart(Widget, can_focus=True):
         """One line of the picture, which is drawn as a whole when it has changed."""
         drawn_for = (self.size, self.app.theme)
         if drawn_for != self._drawn_for:
-            self._lines = self._draw(self.size.width, self.size.height)
+            base = self.rich_style
+            self._lines = [line.apply_style(base) for line in self._draw(self.size.width, self.size.height)]
             self._drawn_for = drawn_for
-        return self._lines[y] if y < len(self._lines) else Strip.blank(self.size.width)
+        return self._lines[y] if y < len(self._lines) else Strip.blank(self.size.width, self.rich_style)
 
     def _draw(self, width: int, height: int) -> list[Strip]:
         if width < LEAST_WIDTH or height < LEAST_HEIGHT:
@@ -213,7 +214,7 @@ class Chart(Widget, can_focus=True):
         if self._picture.axis == "time":
             unit = 3600.0 if bounds.right >= 7200 else 60.0 if bounds.right >= 120 else 1.0
         free_from = 0
-        for tick in plotting.ticks(bounds.left / unit, bounds.right / unit, max(columns // 14, 2)):
+        for tick in plotting.ticks(bounds.left / unit, bounds.right / unit, max(columns // 12, 2)):
             label = write(round(tick * unit, 9))
             column = round((tick * unit - bounds.left) / (bounds.right - bounds.left) * (columns - 1))
             begin = min(max(column - len(label) // 2, 0), columns - len(label))

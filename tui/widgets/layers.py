@@ -84,6 +84,9 @@ class LayerTable(Listing):
 
     def render_line(self, y: int) -> Strip:
         """A title line, then a line for each layer."""
+        return self._line(y).apply_style(self.rich_style)
+
+    def _line(self, y: int) -> Strip:
         width = self.size.width
         row = y + self.scroll_offset.y
         found = self._history.at(self._at)

@@ -11,8 +11,9 @@ class TwoEnds(Widget):
 
     DEFAULT_CSS = "TwoEnds { height: 1; width: 1fr; }"
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
+    def __init__(self, *, ascii_only: bool = False, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
+        self._ellipsis = not ascii_only
         self._ends = (Content(""), Content(""))
 
     def show(self, left: Content, right: Content = Content("")) -> None:  # noqa: B008 - it is immutable
@@ -26,6 +27,6 @@ class TwoEnds(Widget):
         left, right = self._ends
         width = self.size.width
         right = right.truncate(width)
-        left = left.truncate(max(width - right.cell_length - 2, 0), ellipsis=True)
+        left = left.truncate(max(width - right.cell_length - 2, 0), ellipsis=self._ellipsis)
         gap = width - left.cell_length - right.cell_length
         return Content.assemble(left, " " * max(gap, 0), right)

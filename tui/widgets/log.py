@@ -43,6 +43,9 @@ class LogTail(Listing):
 
     def render_line(self, y: int) -> Strip:
         """One line of the log."""
+        return self._line(y).apply_style(self.rich_style)
+
+    def _line(self, y: int) -> Strip:
         row = y + self.scroll_offset.y
         width = self.size.width
         if row >= len(self._lines):
