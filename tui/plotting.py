@@ -6,6 +6,7 @@ A cell is 2×4 braille dots, or one character where there is only ASCII.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -24,6 +25,8 @@ SPACE = ord(" ")
 NO_INK = -1
 # Cells between two marks on a curve without points of its own.
 MARK_EVERY = 14
+# How a series is called at the beginning of a sentence, where its legend is shorter.
+NAMES = {"train": "Training", "validation": "Validation"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,27 +295,26 @@ def value_at(series: Series, x: float) -> float:
     return float(series.y[index - 1]) if index else math.nan
 
 
-def describe(name: str, axis: str, series: list[Series]) -> str:
-    """What a chart shows, in a sentence for each series that the legend has."""
-    said = [sentence for one in series if one.label and (sentence := _described(name, axis, one))]
+def describe(name: str, axis: str, series: Sequence[Series], write: Callable[[float], str] = number) -> str:
+    """What a chart shows, in a sentence for each series that the legend has. ``write`` tells places on the axis."""
+    said = [_described(name, axis, one, write) for one in series if one.label and np.isfinite(one.y).any()]
     return " ".join(said) if said else f"Nothing is drawn yet: no {name} has been recorded."
 
 
-def _described(name: str, axis: str, series: Series) -> str:
+def _described(name: str, axis: str, series: Series, write: Callable[[float], str]) -> str:
     finite = np.isfinite(series.y)
     x, y = series.x[finite], series.y[finite]
-    if not len(y):
-        return ""
-    who = f"{series.label[0].upper()}{series.label[1:]} {name}"
+    places = [f"{axis} {write(float(place))}" for place in (x[0], x[-1])]
+    who = f"{NAMES.get(series.label, series.label)} {name}"
+    gaps = int((~finite).sum())
+    rest = f" {gaps} of its values are no numbers." if gaps > 1 else " One of its values is no number." if gaps else ""
     if len(y) == 1:
-        return f"{who} was {number(y[0])} at {axis} {number(x[0])}."
+        return f"{who} was {number(y[0])} at {places[0]}.{rest}"
     first, last = float(y[0]), float(y[-1])
-    change = "fell" if last < first else "rose" if last > first else "stayed"
-    lowest, highest = int(y.argmin()), int(y.argmax())
-    extreme, word = (lowest, "lowest") if abs(first - y[lowest]) >= abs(y[highest] - first) else (highest, "highest")
-    gaps = f" {int((~finite).sum())} values are no numbers." if not finite.all() else ""
-    place = f"its {word} was {number(y[extreme])} at {axis} {number(x[extreme])}"
-    if extreme == len(y) - 1:
-        place = f"its {word} yet"
-    verb = f"{change} from {number(first)}" if change != "stayed" else f"stayed at {number(first)}, from"
-    return f"{who} {verb} at {axis} {number(x[0])} to {number(last)} at {axis} {number(x[-1])}; {place}.{gaps}"
+    change = "fell" if last < first else "rose" if last > first else "came back"
+    down = first - y.min() >= y.max() - first
+    best = int(y.argmin() if down else y.argmax())
+    extreme = f"its {'lowest' if down else 'highest'} was {number(y[best])} at {axis} {write(float(x[best]))}"
+    if best == len(y) - 1:
+        extreme = f"it has never been {'lower' if down else 'higher'}"
+    return f"{who} {change} from {number(first)} at {places[0]} to {number(last)} at {places[1]}; {extreme}.{rest}"

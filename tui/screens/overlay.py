@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -87,7 +88,8 @@ class OverlayScreen(ChartedScreen):
         series: dict[str, list[Series]] = {
             name: [self._series(name, index, names[index]) for index in range(len(self.runs))] for name in FIGURES
         }
-        self.charts.show(series, axis=self.axis)
+        places = np.unique(np.concatenate([one.x for one in series["loss"]]))
+        self.charts.show(series, places=places, axis=self.axis)
         split = "validation" if self.validation else "training"
         left = status.plain(f"{len(self.runs)} runs · {split}", ascii_only=ascii_only)
         self.query_one("#head", TwoEnds).show(Content.styled(left, "bold"))

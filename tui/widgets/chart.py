@@ -16,6 +16,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
+from kerascnn.wording import duration
 from tui import plotting
 from tui.colors import color_of, style_of
 from tui.plotting import Bounds, Grid, Series
@@ -57,14 +58,12 @@ class Picture:
 
 def format_x(axis: str) -> Callable[[float], str]:
     """How a place on an axis is written."""
-    return seconds_short if axis == "time" else plotting.number
+    return duration if axis == "time" else plotting.number
 
 
-def seconds_short(seconds: float) -> str:
-    """Seconds on an axis: ``40 s``, ``12 min``, ``1.5 h``."""
-    if seconds >= 7200:
-        return f"{seconds / 3600:.4g} h"
-    return f"{seconds / 60:.4g} min" if seconds >= 120 else f"{seconds:.4g} s"
+def time_unit(longest_s: float) -> tuple[float, str]:
+    """The unit in which a time axis is written, in seconds, and its name."""
+    return (3600.0, " h") if longest_s >= 7200 else (60.0, " min") if longest_s >= 120 else (1.0, " s")
 
 
 class Chart(Widget, can_focus=True):
@@ -125,7 +124,9 @@ class Chart(Widget, can_focus=True):
 
     def describe(self) -> str:
         """What it shows, in plain words."""
-        return plotting.describe(self.name or "", self._picture.axis, list(self._picture.series))
+        return plotting.describe(
+            self.name or "", self._picture.axis, self._picture.series, format_x(self._picture.axis)
+        )
 
     # Around the plot
 
@@ -208,14 +209,11 @@ class Chart(Widget, can_focus=True):
         }
 
     def _x_labels(self, bounds: Bounds, gutter: int, columns: int) -> str:
-        write = format_x(self._picture.axis)
+        unit, name = time_unit(bounds.right) if self._picture.axis == "time" else (1.0, "")
         line = [" "] * columns
-        unit = 1.0
-        if self._picture.axis == "time":
-            unit = 3600.0 if bounds.right >= 7200 else 60.0 if bounds.right >= 120 else 1.0
         free_from = 0
         for tick in plotting.ticks(bounds.left / unit, bounds.right / unit, max(columns // 12, 2)):
-            label = write(round(tick * unit, 9))
+            label = plotting.number(round(tick, 9)) + name
             column = round((tick * unit - bounds.left) / (bounds.right - bounds.left) * (columns - 1))
             begin = min(max(column - len(label) // 2, 0), columns - len(label))
             if begin >= free_from:

@@ -62,15 +62,15 @@ class Charts(Horizontal):
         series: Mapping[str, Sequence[Series]],
         *,
         marks: Sequence[PlacedMark] = (),
-        places: Floats | None = None,
-        axis: str = "step",
+        places: Floats,
+        axis: str,
     ) -> None:
         """Draw these from now on.
 
         Args:
             series: for ``loss`` and ``accuracy``.
             marks: on both charts.
-            places: rising; the cursor moves from one to the next. By default those of the first series.
+            places: rising; the cursor moves from one to the next.
             axis: the name of what is along the charts.
         """
         every = [one for some in series.values() for one in some if len(one.x)]
@@ -78,7 +78,7 @@ class Charts(Horizontal):
         if axis != self.axis:
             self.view = View()
         self.axis = axis
-        self._places = every[0].x if places is None and every else np.empty(0) if places is None else places
+        self._places = places
         self._first = 0.0
         self._last = max((float(one.x[-1]) for one in every), default=1.0)
         self.draw()
