@@ -299,8 +299,7 @@ class RunScreen(ChartedScreen):
 
     def _ask(self, name: str, value: float | None = None) -> None:
         """Ask something of the run. It counts as asked until the event comes that confirms it."""
-        if self.replay is not None and not self.replay.done:
-            self.notify("this is a replay of a run that has ended", timeout=4)
+        if self._is_told():
             return
         try:
             command = control.make_command(name, value)
@@ -312,6 +311,13 @@ class RunScreen(ChartedScreen):
         if self.run.owner() is None:
             self.notify(f"noted: {name} {value:g}; r goes on with the run and does it", markup=False)
         self._tell()
+
+    def _is_told(self) -> bool:
+        """Whether a replay is under way, of which nothing can be asked; says so."""
+        replaying = self.replay is not None and not self.replay.done
+        if replaying:
+            self.notify("this is a replay of a run that has ended", timeout=4)
+        return replaying
 
     def action_pause(self) -> None:
         """Pause, or go on."""
@@ -332,6 +338,9 @@ class RunScreen(ChartedScreen):
         self._ask_number("extend", f"How many epochs more (now {self.story.pace.epochs})?", "1")
 
     def _ask_number(self, name: str, question: str, value: str) -> None:
+        if self._is_told():
+            return
+
         def answered(number: float | None) -> None:
             if number is not None:
                 self._ask(name, number)

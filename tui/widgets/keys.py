@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textual.content import Content
+from textual.style import Style
 from textual.widget import Widget
 
 
@@ -43,9 +44,8 @@ class KeyLine(Widget):
         """The keys that fit."""
         line = Content("")
         for key in self._keys:
-            label = Content.from_markup(
-                f"[@click={key.action}] [bold $footer-key-foreground]$key[/] $label [/]", key=key.key, label=key.label
-            )
+            written = Content.assemble(" ", (key.key, "bold $footer-key-foreground"), f" {key.label} ")
+            label = written.stylize(Style.from_meta({"@click": key.action}))
             if line.cell_length + label.cell_length > self.size.width:
                 break
             line = Content.assemble(line, label)

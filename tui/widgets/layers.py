@@ -20,7 +20,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = ".:-=+*%@"
 NAME_WIDTH = 22
 COLUMN_WIDTH = 15
-LEAST_STRIP = 10
+LEAST_STRIP = 24
 # What is drawn in the warning's colour: more than this share of channels fires on no image.
 MANY_DEAD = 0.5
 
