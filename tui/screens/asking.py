@@ -79,7 +79,8 @@ class AskNumber(ModalScreen[float | None]):
             wrong.update(f"expected a number, got {text!r}" if text else "")
             return None
         except UsageError as error:
-            wrong.update(str(error))
+            # Which command it is for, the question says.
+            wrong.update(str(error).partition(": ")[2] or str(error))
             return None
         wrong.update("")
         return number

@@ -50,6 +50,7 @@ class OverlayScreen(ChartedScreen):
         self.validation = True
         self._tick_s = tick_s
         self._curves = [Curves(story, self.smoothing) for story in self.stories]
+        self._recipes: list[Recipe | str] = []
         self._differences: list[tuple[str, list[str]]] = []
         self._shown: object = None
 
@@ -63,6 +64,7 @@ class OverlayScreen(ChartedScreen):
     def on_mount(self) -> None:
         """Read the runs, then look for news on a timer."""
         self.smoothing = self.settings.smoothing
+        self._recipes = [story.recipe() for story in self.stories]
         self._differences = self._recipe_rows()
         self.tick()
         if self._tick_s is not None:
@@ -112,18 +114,16 @@ class OverlayScreen(ChartedScreen):
 
     def _names(self) -> list[str]:
         """The shortest names that tell the runs apart: network, its backend, or the run's own."""
-        started = [story.started for story in self.stories]
-        for names in (
-            [start.model if start else "" for start in started],
-            [f"{start.model} {start.backend}" if start else "" for start in started],
-            [run.path.name for run in self.runs],
-        ):
+        models = [recipe.name if isinstance(recipe, Recipe) else "" for recipe in self._recipes]
+        backends = [story.started.backend if story.started else "" for story in self.stories]
+        both = [f"{model} {backend}".strip() for model, backend in zip(models, backends, strict=True)]
+        for names in (models, both, [run.path.name for run in self.runs]):
             if len(set(names)) == len(names) and all(names):
                 return names
         return [str(run.path) for run in self.runs]
 
     def _recipe_rows(self) -> list[tuple[str, list[str]]]:
-        found = [story.recipe() for story in self.stories]
+        found = self._recipes
         recipes = [recipe for recipe in found if isinstance(recipe, Recipe)]
         if len(recipes) < len(found):
             return [("recipe", ["whole" if isinstance(recipe, Recipe) else recipe for recipe in found])]

@@ -227,24 +227,26 @@ class Chart(Widget, can_focus=True):
 
     def _draw_marks(self, grid: Grid, bounds: Bounds) -> None:
         _, columns = grid.characters.shape
-        taken = np.zeros(columns, np.bool_)
-        for mark in self._picture.marks:
-            column = self._column(mark.x, bounds, columns)
-            if column is None:
-                continue
+        found = [(mark, self._column(mark.x, bounds, columns)) for mark in self._picture.marks]
+        placed = [(mark, column) for mark, column in found if column is not None]
+        lines = {column for _, column in placed}
+        taken: set[int] = set()
+        for column in lines:
             free = grid.characters[:, column] == plotting.SPACE
             grid.characters[free, column] = ord(":" if self._ascii else "┊")
             grid.inks[free, column] = MARK_INK
+        for mark, column in placed:
             glyph = GLYPHS.get(mark.kind, ("│", "|"))[self._ascii]
-            text = f"{glyph} {mark.label}"
-            begin = column if column + len(text) <= columns else column - len(text) + 1
-            text = text if begin == column else f"{mark.label} {glyph}"
-            place = slice(begin, begin + len(text))
-            if begin < 0 or taken[max(begin - 1, 0) : place.stop].any():
-                place, text = slice(column, column + 1), glyph
-            taken[place] = True
-            grid.characters[0, place] = [ord(character) for character in text]
-            grid.inks[0, place] = MARK_INK
+            begin, text = column, f"{glyph} {mark.label}"
+            if begin + len(text) > columns:
+                begin, text = column - len(text) + 1, f"{mark.label} {glyph}"
+            # A label that would touch another one, or hide another mark, is left out; the log has it.
+            around = set(range(begin - 1, begin + len(text) + 1))
+            if begin < 0 or around & (taken | (lines - {column})):
+                begin, text = column, glyph
+            taken |= set(range(begin, begin + len(text)))
+            grid.characters[0, begin : begin + len(text)] = [ord(character) for character in text]
+            grid.inks[0, begin : begin + len(text)] = MARK_INK
 
     def _draw_cursor(self, grid: Grid, bounds: Bounds) -> None:
         if self._picture.cursor is None:
