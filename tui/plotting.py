@@ -6,6 +6,7 @@ A cell is 2×4 braille dots, or one character where there is only ASCII.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -271,7 +272,7 @@ class Smoother:
         self._generation = generation
         self._average = 0.0
         self._weight = 0.0
-        self._smoothed: list[float] = []
+        self._smoothed = array("d")
 
     def smooth(self, values: Floats, generation: int = 0) -> Floats:
         """The averages of all values. Costs by what is new since the last call of the same generation."""
@@ -286,7 +287,7 @@ class Smoother:
             else:
                 self._smoothed.append(math.nan)
         self._average, self._weight = average, weight
-        return np.array(self._smoothed)
+        return np.array(self._smoothed, dtype=np.float64)
 
 
 def value_at(series: Series, x: float) -> float:

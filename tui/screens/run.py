@@ -146,7 +146,8 @@ class RunScreen(ChartedScreen):
         if self._owner is not None and self._ticks % SAMPLE_EVERY_TICKS == 1:
             self.run_worker(self._sample, name="system", group="system", exclusive=True, thread=True)
         shown = (self.story.version, self.story.trouble, self._owner, id(self.story))
-        if shown != self._shown:
+        # While a long file is read, how far that is is enough to be told.
+        if shown != self._shown and not self.story.behind:
             self._shown = shown
             self.redraw()
         else:

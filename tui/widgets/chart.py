@@ -157,8 +157,7 @@ class Chart(Widget, can_focus=True):
         """One line of the picture, which is drawn as a whole when it has changed."""
         drawn_for = (self.size, self.app.theme)
         if drawn_for != self._drawn_for:
-            base = self.rich_style
-            self._lines = [line.apply_style(base) for line in self._draw(self.size.width, self.size.height)]
+            self._lines = self._draw(self.size.width, self.size.height)
             self._drawn_for = drawn_for
         return self._lines[y] if y < len(self._lines) else Strip.blank(self.size.width, self.rich_style)
 
@@ -176,8 +175,9 @@ class Chart(Widget, can_focus=True):
         grid = plotting.draw(series, bounds, columns, rows, ascii_only=self._ascii)
         self._draw_marks(grid, bounds)
         self._draw_cursor(grid, bounds)
-        styles = self._styles()
-        muted = style_of("quiet", self.app.theme_variables)
+        base = self.rich_style
+        styles = {index: base + style for index, style in self._styles().items()}
+        muted = base + style_of("quiet", self.app.theme_variables)
         lines = []
         for row in range(rows):
             label = Segment(f"{y_ticks.get(row, ''):>{gutter - 1}} ", muted)
