@@ -196,6 +196,27 @@ def mouse(kind: str, widget: Any, x: int, y: int) -> Any:
     return getattr(events, kind)(widget, x - widget.region.x, y - widget.region.y, 0, -1, 0, False, False, False, x, y)
 
 
+@pytest.mark.parametrize(
+    ("at", "expected"),
+    [
+        ((20, 20), "‖ paused ▽ lr 0.1"),  # at one step, side by side
+        ((20, 60), "‖ paused"),
+        ((20, 24), "‖"),  # no room for the first one's label
+        ((99, 99), "paused ‖ lr 0.1 ▽"),  # at the right edge, to the left of their line
+    ],
+)
+async def test_marks_are_told_where_there_is_room(tmp_path: Path, at: tuple[int, int], expected: str) -> None:
+    steps = [step(number) for number in range(1, 101)]
+    marks = [recorded.control("pause", at[0]), recorded.control("set-lr", at[1], value=0.1)]
+    app = host(record(tmp_path / "run", [*started(), *steps, *marks]))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        top = next(line for line in screen_text(app).splitlines() if "‖" in line and "asked" not in line)
+        assert expected in top
+        assert ("paused" in top) == ("paused" in expected)
+        assert "lr 0.1" in top
+
+
 async def test_where_there_is_room_for_one_chart_a_key_shows_the_other(tmp_path: Path) -> None:
     app = host(record(tmp_path / "run", whole_run()))
     async with app.run_test(size=(80, 24)) as pilot:
@@ -234,7 +255,7 @@ async def test_a_live_run_grows_on_the_screen(tmp_path: Path) -> None:
         tick(app)
         await pilot.pause()
         assert "▶ importing 20 s" in screen_text(app)
-        assert "This run has recorded no layer statistics." in screen_text(app)
+        assert "No layer statistics yet." in screen_text(app)
         append(run, *started(epochs=10)[2:], *(step(number) for number in range(1, 21)))
         tick(app)
         await pilot.pause()

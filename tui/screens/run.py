@@ -185,7 +185,8 @@ class RunScreen(ChartedScreen):
 
     def _show_rest(self) -> None:
         layers = self.query_one(LayerTable)
-        layers.show(self.story.layers, self._cursor_step, "This run has recorded no layer statistics.")
+        empty = "No layer statistics yet." if self._owner else "This run has recorded no layer statistics."
+        layers.show(self.story.layers, self._cursor_step, empty)
         layers.set_class(not len(self.story.layers), "-empty")
         layers.styles.max_height = len(self.story.layers.layers) + 3
         self.query_one(LogTail).show(self.story.lines, self._cursor_step)

@@ -227,23 +227,26 @@ class Chart(Widget, can_focus=True):
 
     def _draw_marks(self, grid: Grid, bounds: Bounds) -> None:
         _, columns = grid.characters.shape
-        found = [(mark, self._column(mark.x, bounds, columns)) for mark in self._picture.marks]
-        placed = [(mark, column) for mark, column in found if column is not None]
-        lines = {column for _, column in placed}
-        taken: set[int] = set()
-        for column in lines:
+        found: dict[int, list[PlacedMark]] = {}
+        for mark in self._picture.marks:
+            if (column := self._column(mark.x, bounds, columns)) is not None:
+                found.setdefault(column, []).append(mark)
+        for column in found:
             free = grid.characters[:, column] == plotting.SPACE
             grid.characters[free, column] = ord(":" if self._ascii else "┊")
             grid.inks[free, column] = MARK_INK
-        for mark, column in placed:
-            glyph = GLYPHS.get(mark.kind, ("│", "|"))[self._ascii]
-            begin, text = column, f"{glyph} {mark.label}"
+        taken: set[int] = set()
+        for column, marks in sorted(found.items()):
+            glyphs = [GLYPHS.get(mark.kind, ("│", "|"))[self._ascii] for mark in marks]
+            words = [(glyph, mark.label) for glyph, mark in zip(glyphs, marks, strict=True)]
+            begin, text = column, " ".join(f"{glyph} {label}" for glyph, label in words)
             if begin + len(text) > columns:
-                begin, text = column - len(text) + 1, f"{mark.label} {glyph}"
+                text = " ".join(f"{label} {glyph}" for glyph, label in words)
+                begin = column - len(text) + 1
             # A label that would touch another one, or hide another mark, is left out; the log has it.
             around = set(range(begin - 1, begin + len(text) + 1))
-            if begin < 0 or around & (taken | (lines - {column})):
-                begin, text = column, glyph
+            if begin < 0 or around & (taken | (set(found) - {column})):
+                begin, text = column, glyphs[-1]
             taken |= set(range(begin, begin + len(text)))
             grid.characters[0, begin : begin + len(text)] = [ord(character) for character in text]
             grid.inks[0, begin : begin + len(text)] = MARK_INK
