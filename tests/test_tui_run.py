@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from syrupy.assertion import SnapshotAssertion
 from textual.app import App
 from textual.pilot import Pilot
@@ -28,6 +31,7 @@ from tui.screens.asking import AskNumber, Confirm
 from tui.screens.overlay import OverlayScreen
 from tui.screens.run import RunScreen
 from tui.settings import Settings
+from tui.story import RunStory
 from tui.widgets.chart import Chart
 from tui.widgets.layers import LayerTable
 
@@ -585,3 +589,72 @@ def test_a_graphics_card_is_read_from_its_tool() -> None:
     assert parse_gpu("[N/A], 1, 2\n") is None
     assert parse_gpu("") is None
     assert System().sample(2**22 + 1) is None
+
+
+# Whatever a file holds
+
+
+def odd_events(random: Random) -> list[ev.Event]:
+    """Well-formed events with figures and words that no run writes."""
+    numbers = [
+        0.0,
+        -1.0,
+        1e-320,
+        1e308,
+        -1e308,
+        math.nan,
+        math.inf,
+        -math.inf,
+        0.5,
+        7.0,
+        float(random.randrange(10**6)),
+    ]
+    counts = [0, 1, 2, 3, 5, 40, 10**6, 2**60, 10**400, -7]
+    words = ["", "a\nb", "\x1b[2J", "[red]x[/]", "層" * 40, "x" * 300, "loss"]
+
+    def value(annotation: object) -> object:
+        if annotation is int or annotation == int | None:
+            return random.choice(counts)
+        if annotation is str or annotation == str | None:
+            return random.choice(words)
+        if annotation == tuple[str, ...]:
+            return ("a\n", "層" * 20, "dense")
+        if getattr(annotation, "__origin__", None) is tuple:
+            return tuple(random.choice([None, *numbers]) for _ in range(3))
+        return random.choice(numbers)
+
+    happened: list[ev.Event] = []
+    for _ in range(60):
+        kind = random.choice([ev.StepDone, ev.StepDone, *ev.KINDS.values()])
+        fields = {
+            name: value(field.annotation)
+            for name, field in kind.model_fields.items()
+            if field.annotation in (int, float, str, int | None, str | None, float | None)
+            or str(field.annotation).startswith("tuple")
+        }
+        choices = {"phase": "training", "command": "set-lr", "severity": "warning", "state": "failed", "reason": "stop"}
+        fields |= {name: choice for name, choice in choices.items() if name in kind.model_fields}
+        if "best" in kind.model_fields:
+            fields["best"] = True
+        happened.append(kind.model_validate({**fields, "kind": kind.model_fields["kind"].default}))
+    return happened
+
+
+@pytest.mark.parametrize(("ascii_only", "seeds"), [(False, range(6)), (True, range(6, 9))])
+async def test_no_file_brings_the_screen_down(tmp_path: Path, ascii_only: bool, seeds: range) -> None:
+    app = host(record(tmp_path / "run", []), Settings(ascii=ascii_only))
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = app.opened
+        assert isinstance(screen, RunScreen)
+        for seed in seeds:
+            screen.story = RunStory(screen.run)
+            for event in odd_events(Random(seed)):
+                screen.story.take(event)
+            for key in ("x", "c", "left", "f", "z", "g"):
+                await pilot.press(key)
+            screen.redraw()
+            screen.charts.described.describe()
+            text = screen_text(app)
+            assert len(text.splitlines()) == 40
+            assert "\x1b" not in text
+            assert {cell_len(line) <= 120 for line in text.splitlines()} == {True}

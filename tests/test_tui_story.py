@@ -206,6 +206,19 @@ def test_a_line_without_an_end_does_not_fill_the_memory(tmp_path: Path, monkeypa
     assert story.step == 1
 
 
+def test_what_could_steer_a_terminal_or_break_a_line_is_not_kept(tmp_path: Path) -> None:
+    story = read(record(tmp_path / "run", [*started(), ev.Warned(message="one\x1b[2J\ntwo\u202e")]))
+    assert story.lines[-1].text == "note: one [2J two"
+
+
+def test_a_step_that_no_run_can_have_reached_is_left_out(tmp_path: Path) -> None:
+    huge = step(1).model_copy(update={"step": 10**400})
+    endless = step(2).model_copy(update={"elapsed": float("inf")})
+    story = read(record(tmp_path / "run", [*started(), huge, step(3)]))
+    story.take(endless)
+    assert (story.step, story.unreadable) == (3, 2)
+
+
 def test_numbers_that_are_none_are_kept(tmp_path: Path) -> None:
     story = read(record(tmp_path / "run", [*started(), step(1), step(2, loss=float("nan"))]))
     assert np.isnan(story.steps.column("loss")[1])

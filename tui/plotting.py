@@ -24,6 +24,8 @@ BRAILLE = 0x2800
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], dtype=np.uint32)
 SPACE = ord(" ")
 NO_INK = -1
+# The difference of two such numbers is one still.
+LARGEST = 1e300
 # Cells between two marks on a curve without points of its own.
 MARK_EVERY = 14
 # How a series is called at the beginning of a sentence, where its legend is shorter.
@@ -133,8 +135,9 @@ def _dots_of(
     finite = np.isfinite(y) & np.isfinite(x)
     run: NDArray[np.int64] = np.cumsum(~finite, dtype=np.int64)[finite]
     x, y = x[finite], y[finite]
+    with np.errstate(over="ignore"):
+        row = (bounds.high - y) / _span(bounds.low, bounds.high) * (rows - 1)
     column = (x - bounds.left) / _span(bounds.left, bounds.right) * (columns - 1)
-    row = (bounds.high - y) / _span(bounds.low, bounds.high) * (rows - 1)
     # Far outside is as good as just outside, and fits an integer.
     column = np.clip(column, -4 * columns, 5 * columns)
     row = np.clip(row, -4 * rows, 5 * rows)
@@ -205,7 +208,8 @@ def fit(series: list[Series], left: float | None = None, right: float | None = N
         values = values[np.isfinite(values)]
         if len(values):
             low, high = min(low, float(values.min())), max(high, float(values.max()))
-    if low > high:
+    low, high = max(low, -LARGEST), min(high, LARGEST)
+    if not low <= high:
         low, high = 0.0, 1.0
     if high - low < 1e-12 * max(abs(high), 1.0):
         room = abs(high) * 0.1 or 0.5
@@ -217,6 +221,11 @@ def logarithmic(series: Series) -> Series:
     """A series of which the logarithm is drawn. What isn't above 0 is a gap."""
     above = series.y > 0
     return replace(series, y=np.where(above, np.log10(np.where(above, series.y, 1.0)), np.nan))
+
+
+def power(exponent: float) -> float:
+    """The number of a logarithm, at most the largest that there is."""
+    return float(10.0 ** min(exponent, 308.0))
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
@@ -241,7 +250,9 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
         found = [tick for tick in found if low <= tick <= high]
         if len(found) <= most:
             return (
-                found if len(found) > 1 else [math.log10(tick) for tick in ticks(10**low, 10**high, most) if tick > 0]
+                found
+                if len(found) > 1
+                else [math.log10(tick) for tick in ticks(power(low), power(high), most) if tick > 0]
             )
     every = math.ceil((high - low) / max(most, 1))
     return [float(power) for power in range(math.ceil(low), math.floor(high) + 1, max(every, 1))]
@@ -249,8 +260,8 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
 
 def number(value: float) -> str:
     """A figure in few characters: 1,204, 0.82, 3.1e-05."""
-    if value != value:
-        return "NaN"
+    if not math.isfinite(value):
+        return "NaN" if value != value else "infinite" if value > 0 else "-infinite"
     size = abs(value)
     if size >= 1e6 or 0 < size < 1e-3:
         mantissa, _, power = f"{value:.1e}".partition("e")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kerascnn.wording import duration
+import math
+
+from kerascnn.wording import duration, one_line
 from tui.plotting import number
 from tui.story import RunStory
 from tui.system import Usage
@@ -20,10 +22,13 @@ GLYPHS = {
 ASCII = str.maketrans({"·": "-", "–": "-", "…": ".", "⚠": "!", "×": "x"})
 # Under this, a run's end is too near for an interval.
 LONG_S = 60.0
+# A time left of ten years is none.
+LONGEST_S = 3e8
 
 
 def plain(text: str, *, ascii_only: bool) -> str:
-    """The text with signs that every terminal has, where that is wished."""
+    """The text as one line, with signs that every terminal has where that is wished."""
+    text = one_line(text)
     return text.translate(ASCII) if ascii_only else text
 
 
@@ -66,7 +71,8 @@ def figures(story: RunStory, state: str, usage: Usage | None, cursor_step: int |
     if cursor_step is not None:
         index = int(story.steps.column("step").searchsorted(cursor_step, side="right")) - 1
     if index >= 0:
-        parts.append(f"{number(round(float(story.steps.column('images_per_s')[index])))} images/s")
+        speed = float(story.steps.column("images_per_s")[index])
+        parts.append(f"{number(round(speed) if math.isfinite(speed) else speed)} images/s")
         parts.append(f"learning rate {number(float(story.steps.column('learning_rate')[index]))}")
     if cursor_step is not None:
         return parts
@@ -91,7 +97,7 @@ def figures(story: RunStory, state: str, usage: Usage | None, cursor_step: int |
 def time_left(story: RunStory) -> str:
     """``1 h 52 min – 2 h 05 min left``; one figure where both are the same."""
     interval = story.pace.interval_left()
-    if interval is None:
+    if interval is None or not all(0 <= seconds < LONGEST_S for seconds in interval):
         return ""
     low, high = (duration(seconds) for seconds in interval)
     if low == high or interval[1] < LONG_S:

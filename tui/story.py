@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -18,6 +18,7 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run
 from kerascnn.runs.lines import plain_line
 from kerascnn.runs.pace import Pace
+from kerascnn.wording import one_line
 from tui.table import Floats, Table
 
 STEP_COLUMNS = (
@@ -38,6 +39,9 @@ CHUNK = 256 * 1024
 # A line that is longer than any event can be.
 MAX_LINE = 8 * 1024 * 1024
 LINES_KEPT = 5000
+# Above it not every whole number is a float.
+LARGEST = 2**53
+TIMES = ("time", "elapsed", "seconds")
 LOG_TAIL_BYTES = 4096
 
 
@@ -237,14 +241,18 @@ class RunStory:
         try:
             with self.run.log_file.open("rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_TAIL_BYTES))
-                return [line for line in file.read().decode(errors="replace").splitlines() if line.strip()][-8:]
+                lines = [one_line(line) for line in file.read().decode(errors="replace").splitlines()]
+                return [line for line in lines if line][-8:]
         except OSError:
             return []
 
     # Taking events
 
     def take(self, event: ev.Event) -> None:
-        """Take one event into account."""
+        """Take one event into account. One whose step or time can't be drawn is left out."""
+        if not _can_be_drawn(event):
+            self.unreadable += 1
+            return
         self.version += 1
         self.last_time = event.time
         self.pace.see(event)
@@ -299,7 +307,7 @@ class RunStory:
                 (
                     event.step,
                     event.epoch,
-                    self.steps.last("elapsed"),
+                    self.steps.last("elapsed") if len(self.steps) else event.seconds,
                     event.loss,
                     event.accuracy,
                     event.val_loss,
@@ -313,7 +321,7 @@ class RunStory:
             self._take_control(event)
         elif isinstance(event, ev.Found):
             self.findings.append(event)
-            self.marks.append(Mark("finding", event.step, event.symptom))
+            self.marks.append(Mark("finding", event.step, one_line(event.symptom)))
         elif isinstance(event, ev.RunEnded):
             self.ended, self.paused = event, False
 
@@ -361,7 +369,7 @@ class RunStory:
         else:
             text = plain_line(event)
         if text:
-            self.lines.append(Line(getattr(event, "step", None) or self.step, event.kind, text))
+            self.lines.append(Line(getattr(event, "step", None) or self.step, event.kind, one_line(text)))
 
     # Asking
 
@@ -389,3 +397,12 @@ class RunStory:
         if self.started is None:
             return "starting"
         return self.ended.state if self.ended is not None else "killed"
+
+
+def _can_be_drawn(event: ev.Event) -> bool:
+    """Whether an event's counts and times are exact as floats."""
+    if isinstance(event, ev.StepDone):
+        told: Iterable[float] = (event.step, event.epoch, event.elapsed, event.time)
+    else:
+        told = [value for name, value in event if isinstance(value, int) or (name in TIMES and value is not None)]
+    return all(-LARGEST < value < LARGEST for value in told)

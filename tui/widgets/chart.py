@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -204,7 +205,9 @@ class Chart(Widget, can_focus=True):
         places = (plotting.log_ticks if log else plotting.ticks)(bounds.low, bounds.high, most)
         span = bounds.high - bounds.low
         return {
-            round((bounds.high - place) / span * (rows - 1)): plotting.number(round(10**place if log else place, 12))
+            round((bounds.high - place) / span * (rows - 1)): plotting.number(
+                round(plotting.power(place) if log else place, 12)
+            )
             for place in places
         }
 
@@ -243,9 +246,9 @@ class Chart(Widget, can_focus=True):
             if begin + len(text) > columns:
                 text = " ".join(f"{label} {glyph}" for glyph, label in words)
                 begin = column - len(text) + 1
-            # A label that would touch another one, or hide another mark, is left out; the log has it.
+            # A label that would touch another one, hide another mark or not fit the grid is left out; the log has it.
             around = set(range(begin - 1, begin + len(text) + 1))
-            if begin < 0 or around & (taken | (set(found) - {column})):
+            if begin < 0 or cell_len(text) != len(text) or around & (taken | (set(found) - {column})):
                 begin, text = column, glyphs[-1]
             taken |= set(range(begin, begin + len(text)))
             grid.characters[0, begin : begin + len(text)] = [ord(character) for character in text]

@@ -10,6 +10,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
+from kerascnn.wording import one_line
 from tui.colors import style_of
 from tui.widgets.listing import Listing
 
@@ -69,4 +70,4 @@ class Comparison(Listing):
 
 
 def _cell(text: str, width: int) -> str:
-    return set_cell_size(text, width - 1) + " "
+    return set_cell_size(one_line(text), width - 1) + " "

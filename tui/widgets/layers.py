@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Size
 from textual.strip import Strip
 
+from kerascnn.wording import one_line
 from tui.colors import style_of
 from tui.story import FIGURES, LayerHistory
 from tui.table import Floats
@@ -115,10 +117,10 @@ class LayerTable(Listing):
         return Strip([Segment(text[:width].ljust(width), self._muted)], width)
 
     def _layer(self, index: int, figures: Floats, shown: list[str], strip_width: int, width: int) -> Strip:
-        name = self._history.layers[index]
-        if len(name) >= NAME_WIDTH:
-            name = name[: NAME_WIDTH - 2] + ("~" if self._ascii else "…")
-        segments = [Segment(f"{name:<{NAME_WIDTH}}")]
+        name = one_line(self._history.layers[index])
+        if cell_len(name) >= NAME_WIDTH:
+            name = set_cell_size(name, NAME_WIDTH - 2) + ("~" if self._ascii else "…")
+        segments = [Segment(set_cell_size(name, NAME_WIDTH))]
         for figure in shown:
             value = float(figures[FIGURES.index(figure), index])
             alarming = figure == "dead" and value > MANY_DEAD
