@@ -238,7 +238,8 @@ def ticks(low: float, high: float, most: int) -> list[float]:
         step = factor * size
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         if last - first + 1 <= most:
-            return [number * step for number in range(first, last + 1)]
+            # Rounding must not put a tick beside the axis.
+            return [min(max(number * step, low), high) for number in range(first, last + 1)]
     return []
 
 
