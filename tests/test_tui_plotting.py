@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tui import plotting
@@ -65,6 +65,7 @@ def test_no_spike_is_lost_among_ten_thousand_points() -> None:
     assert mask[40].argmax() == round(7000 / 9999 * 59)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(-1e300, 1e300) | st.just(math.nan) | st.just(math.inf), min_size=1, max_size=300),
     st.integers(1, 30),
@@ -144,6 +145,7 @@ def test_ticks_are_round(low: float, high: float, most: int, expected: list[floa
     assert plotting.ticks(low, high, most) == pytest.approx(expected)
 
 
+@settings(deadline=None)
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9), st.integers(1, 12))
 def test_ticks_are_inside_and_not_too_many(low: float, span: float, most: int) -> None:
     found = plotting.ticks(low, low + span, most)
@@ -216,6 +218,7 @@ def test_a_table_takes_rows_back() -> None:
     assert math.isnan(Table(("step",)).last("step"))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["in", "out", "pan"]), st.floats(-2, 2), st.floats(0, 100)), max_size=20),
 )

@@ -6,7 +6,7 @@ import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -274,6 +274,26 @@ async def test_a_live_run_grows_on_the_screen(tmp_path: Path) -> None:
         await pilot.pause()
         assert "✗ killed" in screen_text(app)
         assert "r goes on from the last checkpoint" in screen_text(app)
+
+
+async def test_a_long_run_is_read_in_turns_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui.story.CHUNK", 2000)
+    monkeypatch.setattr("tui.screens.run.READ_BUDGET_S", 0.0)
+    waiting: list[Callable[[], None]] = []
+    monkeypatch.setattr(RunScreen, "set_timer", lambda screen, _, then: waiting.append(then))
+    app = host(record(tmp_path / "run", whole_run()))
+    async with app.run_test(size=(120, 40)) as pilot:
+        # With no time to read, nothing is read, however often the timer looks.
+        for _ in range(3):
+            tick(app)
+        await pilot.pause()
+        assert len(waiting) == 1
+        assert "reading … 0%" in screen_text(app)
+        monkeypatch.setattr("tui.screens.run.READ_BUDGET_S", 1e9)
+        waiting.pop()()
+        await pilot.pause()
+        assert waiting == []
+        assert "step 120/120" in screen_text(app)
 
 
 @pytest.mark.parametrize(

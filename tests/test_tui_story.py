@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerascnn.runs import events as ev
@@ -69,6 +69,7 @@ def test_a_control_that_a_resume_repeats_is_one_mark(tmp_path: Path) -> None:
     assert [mark.kind for mark in story.marks] == ["set-lr", "resumed"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=25))
 def test_steps_and_state_are_those_of_the_typed_reader(changes: list[tuple[bool, int]]) -> None:
     """Steps go on, and now and then a resume goes back: what is kept is what `events.effective` keeps."""

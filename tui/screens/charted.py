@@ -49,6 +49,7 @@ class ChartedScreen(Screen[None]):
         super().__init__()
         self.axis = "step"
         self.smoothing = 0.6
+        self._will_tick = False
 
     @property
     def settings(self) -> Settings:
@@ -71,6 +72,19 @@ class ChartedScreen(Screen[None]):
                 action = binding.action if "." in binding.action else f"screen.{binding.action}"
                 keys.append(Key(self.app.get_key_display(binding), label or binding.description, action))
         self.query_one(KeyLine).show(keys)
+
+    def tick(self) -> None:
+        """Look for news."""
+
+    def tick_again(self) -> None:
+        """Look for news again as soon as waiting keys have been answered, however often this is asked."""
+        if not self._will_tick:
+            self._will_tick = True
+            self.set_timer(0.001, self._tick_now)
+
+    def _tick_now(self) -> None:
+        self._will_tick = False
+        self.tick()
 
     def redraw(self) -> None:
         """Hand the charts what is to be drawn."""

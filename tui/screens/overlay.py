@@ -75,7 +75,7 @@ class OverlayScreen(ChartedScreen):
         for story in self.stories:
             story.read(READ_BUDGET_S / len(self.stories))
         if any(story.behind for story in self.stories):
-            self.set_timer(0.001, self.tick)
+            self.tick_again()
         shown = [(story.version, story.trouble, story.run.owner()) for story in self.stories]
         if shown != self._shown:
             self._shown = shown

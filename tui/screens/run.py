@@ -141,7 +141,7 @@ class RunScreen(ChartedScreen):
             self._owner = self.run.owner()
             self.story.read(READ_BUDGET_S)
             if self.story.behind:
-                self.set_timer(0.001, self.tick)
+                self.tick_again()
         self._settle()
         if self._owner is not None and self._ticks % SAMPLE_EVERY_TICKS == 1:
             self.run_worker(self._sample, name="system", group="system", exclusive=True, thread=True)
