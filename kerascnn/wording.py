@@ -25,3 +25,8 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
+
+
+def one_line(text: str) -> str:
+    """Text as one line that can't steer a terminal: what isn't printable becomes a space."""
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from kerascnn.cli.output import stderr
 from kerascnn.runs import events as ev
+from kerascnn.runs.lines import plain_line
 from kerascnn.runs.pace import Pace
 from kerascnn.wording import duration, percent
 
@@ -64,7 +65,7 @@ class BarDisplay:
             self._progress.update(self._task, completed=done, figures=self._figures(event))
         elif isinstance(event, ev.ValidationProgress):
             self._progress.update(self._task, completed=event.done, total=event.batches)
-        elif line := plain_line(event):
+        elif line := _line_of(event):
             self._progress.print(Text(line, style="yellow" if isinstance(event, ev.Warned) else ""), soft_wrap=True)
 
     def _figures(self, event: ev.StepDone) -> str:
@@ -94,7 +95,7 @@ class PlainDisplay:
 
     def show(self, event: ev.Event) -> None:
         self._pace.see(event)
-        line = plain_line(event)
+        line = _line_of(event)
         if isinstance(event, ev.Phase) and event.epoch is None:
             line = f"{event.phase} …"
         if isinstance(event, ev.StepDone) and time.monotonic() - self._last >= PLAIN_EVERY_S:
@@ -115,27 +116,6 @@ def make_display() -> Display:
     return BarDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 
-def plain_line(event: ev.Event) -> str:
-    """The line that an event leaves behind, or an empty text."""
-    if isinstance(event, ev.DataLoaded):
-        return (
-            f"{event.train_images:,} training and {event.val_images:,} validation images, {event.classes} classes, "
-            f"from {event.where}"
-        )
-    if isinstance(event, ev.EpochDone):
-        return (
-            f"epoch {event.epoch}: loss {event.loss:.4f}, accuracy {percent(event.accuracy)}, "
-            f"validation loss {event.val_loss:.4f}, accuracy {percent(event.val_accuracy)}"
-            f"{' (best)' if event.best else ''}, {duration(event.seconds)}"
-        )
-    if isinstance(event, ev.Resumed):
-        return f"going on after step {event.step} (epoch {event.epoch + 1})"
-    if isinstance(event, ev.ControlApplied):
-        value = "" if event.value is None else f" {event.value:g}"
-        return f"{event.command}{value} after step {event.step}"
-    if isinstance(event, ev.Warned):
-        return f"note: {event.message}"
-    if isinstance(event, ev.RunEnded):
-        # The command says itself why it failed.
-        return "" if event.state == "failed" else f"{event.state}: {event.message}"
-    return ""
+def _line_of(event: ev.Event) -> str:
+    # The command says itself why it failed.
+    return "" if isinstance(event, ev.RunEnded) and event.state == "failed" else plain_line(event)

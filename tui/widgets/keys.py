@@ -1,0 +1,52 @@
+"""The line that says what can be pressed now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from textual.content import Content
+from textual.style import Style
+from textual.widget import Widget
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key as it is written on the keyboard, what it does, and the action that a click on it does."""
+
+    key: str
+    label: str
+    action: str
+
+
+class KeyLine(Widget):
+    """As many keys as there is room for, the first ones first; each can be clicked."""
+
+    DEFAULT_CSS = """
+    KeyLine {
+        height: 1; dock: bottom; background: $footer-background; color: $footer-description-foreground;
+        link-style: none; link-color: $footer-description-foreground; link-background: transparent;
+        link-style-hover: underline; link-background-hover: transparent; link-color-hover: $foreground;
+    }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keys: Sequence[Key] = ()
+
+    def show(self, keys: Sequence[Key]) -> None:
+        """Show these from now on."""
+        if keys != self._keys:
+            self._keys = keys
+            self.refresh()
+
+    def render(self) -> Content:
+        """The keys that fit."""
+        line = Content("")
+        for key in self._keys:
+            written = Content.assemble(" ", (key.key, "bold $footer-key-foreground"), f" {key.label} ")
+            label = written.stylize(Style.from_meta({"@click": key.action}))
+            if line.cell_length + label.cell_length > self.size.width:
+                break
+            line = Content.assemble(line, label)
+        return line

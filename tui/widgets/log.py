@@ -1,0 +1,60 @@
+"""The events of a run as lines; the newest in sight, or those around the cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+from tui.colors import style_of
+from tui.story import Line
+from tui.widgets.listing import Listing
+
+ALARMING = ("finding", "warning")
+
+
+class LogTail(Listing):
+    """Follows its end until it is scrolled up."""
+
+    def __init__(self, *, ascii_only: bool = False, id: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id, classes="-ascii" if ascii_only else "")
+        self._ascii = ascii_only
+        self._lines: Sequence[Line] = ()
+        self._chosen: int | None = None
+        self.border_title = "log"
+
+    def show(self, lines: Sequence[Line], at: float | None) -> None:
+        """Show lines; the last one up to step ``at`` is marked, if that is given."""
+        follows = self.scroll_offset.y >= self.max_scroll_y
+        self._lines = lines
+        self.resize_list(len(lines))
+        self._chosen = None
+        if at is not None:
+            before = [index for index, line in enumerate(lines) if line.step <= at]
+            self._chosen = before[-1] if before else None
+        if self._chosen is not None:
+            self.scroll_to(y=self._chosen - self.size.height // 2, animate=False)
+        elif follows:
+            self.scroll_end(animate=False)
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the log."""
+        return self._line(y).apply_style(self.rich_style)
+
+    def _line(self, y: int) -> Strip:
+        row = y + self.scroll_offset.y
+        width = self.size.width
+        if row >= len(self._lines):
+            return Strip.blank(width)
+        line = self._lines[row]
+        chosen = row == self._chosen
+        pointer = (">" if self._ascii else "▸") if chosen else " "
+        text = f"{pointer}{line.step:>7,}  " if line.step else f"{pointer}{'':>7}  "
+        style = style_of("warning", self.app.theme_variables) if line.kind in ALARMING else Style.null()
+        muted = style_of("quiet", self.app.theme_variables)
+        message = set_cell_size(line.text, max(width - len(text), 0))
+        return Strip([Segment(text, muted), Segment(message, style + Style(bold=chosen))]).adjust_cell_length(width)
