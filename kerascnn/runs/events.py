@@ -6,13 +6,23 @@ that isn't finished, and steps that a later resume took back.
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import from_json
 
 FORMAT = 1
 
@@ -35,6 +45,10 @@ def _to_json(value: float) -> float | str:
 
 # JSON has no NaN; as a text it survives every reader.
 Number = Annotated[float, BeforeValidator(_from_json), PlainSerializer(_to_json, when_used="json")]
+# What a reader may count, add up and show as a time without a thought: a line beyond these is no event.
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Seconds = Annotated[float, Field(ge=0, lt=1e12)]
+Moment = Annotated[float, Field(ge=0, lt=253_402_214_400)]  # the end of the year 9999
 
 
 class Event(BaseModel):
@@ -43,30 +57,30 @@ class Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     kind: str
-    time: float = Field(default_factory=time.time)
+    time: Moment = Field(default_factory=time.time)
 
 
 class RunStarted(Event):
     """A process has begun to work on the run; comes again with each resume."""
 
     kind: Literal["run started"] = "run started"
-    format: int = FORMAT
+    format: Count = FORMAT
     model: str
     dataset: str
     backend: str
-    epochs: int
-    batch_size: int
-    pid: int
+    epochs: Count
+    batch_size: Count
+    pid: Count
 
 
 class DataLoaded(Event):
     """The size of what is learnt from. ``steps_per_epoch`` batches make an epoch."""
 
     kind: Literal["data loaded"] = "data loaded"
-    train_images: int
-    val_images: int
-    steps_per_epoch: int
-    classes: int
+    train_images: Count
+    val_images: Count
+    steps_per_epoch: Count
+    classes: Count
     where: str
 
 
@@ -75,7 +89,7 @@ class Phase(Event):
 
     kind: Literal["phase"] = "phase"
     phase: PhaseName
-    epoch: int | None = None
+    epoch: Count | None = None
 
 
 class StepDone(Event):
@@ -87,37 +101,37 @@ class StepDone(Event):
     """
 
     kind: Literal["step"] = "step"
-    step: int
-    epoch: int
+    step: Count
+    epoch: Count
     loss: Number
     mean_loss: Number
     accuracy: Number
     learning_rate: Number
     images_per_s: Number
-    elapsed: float
+    elapsed: Seconds
 
 
 class ValidationProgress(Event):
     """How far a validation pass is."""
 
     kind: Literal["validation progress"] = "validation progress"
-    epoch: int
-    done: int
-    batches: int
+    epoch: Count
+    done: Count
+    batches: Count
 
 
 class EpochDone(Event):
     """An epoch with its validation. ``seconds`` is both together."""
 
     kind: Literal["epoch"] = "epoch"
-    epoch: int
-    step: int
+    epoch: Count
+    step: Count
     loss: Number
     accuracy: Number
     val_loss: Number
     val_accuracy: Number
     learning_rate: Number
-    seconds: float
+    seconds: Seconds
     images_per_s: Number
     best: bool
 
@@ -126,21 +140,21 @@ class CheckpointWritten(Event):
     """A checkpoint is whole on disk, ``file`` being relative to the run directory."""
 
     kind: Literal["checkpoint"] = "checkpoint"
-    step: int
+    step: Count
     file: str
     reason: CheckpointReason
-    bytes: int
-    seconds: float
+    bytes: Count
+    seconds: Seconds
 
 
 class Resumed(Event):
     """The run goes on from a checkpoint: recorded steps after ``step`` and epochs after ``epoch`` are void."""
 
     kind: Literal["resumed"] = "resumed"
-    step: int
-    epoch: int
-    epochs: int
-    elapsed: float
+    step: Count
+    epoch: Count
+    epochs: Count
+    elapsed: Seconds
     file: str
 
 
@@ -153,9 +167,9 @@ class ControlApplied(Event):
     kind: Literal["control"] = "control"
     id: str
     command: Literal["pause", "resume", "stop", "set-lr", "extend"]
-    value: float | None = None
-    step: int
-    epochs: int
+    value: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    step: Count
+    epochs: Count
 
 
 class LayerStatistics(Event):
@@ -168,13 +182,20 @@ class LayerStatistics(Event):
     """
 
     kind: Literal["layer statistics"] = "layer statistics"
-    step: int
+    step: Count
     layers: tuple[str, ...]
     gradient_norm: tuple[Number | None, ...]
     update_over_weight: tuple[Number | None, ...]
     between_images: tuple[Number | None, ...]
     dead: tuple[Number | None, ...]
     saturated: tuple[Number | None, ...]
+
+    @model_validator(mode="after")
+    def _a_figure_a_layer(self) -> LayerStatistics:
+        for name in ("gradient_norm", "update_over_weight", "between_images", "dead", "saturated"):
+            if len(getattr(self, name)) != len(self.layers):
+                raise ValueError(f"{name}: expected {len(self.layers)} figures, got {len(getattr(self, name))}")
+        return self
 
 
 class Found(Event):
@@ -184,7 +205,7 @@ class Found(Event):
     severity: Literal["warning", "verdict"]
     symptom: str
     layer: str | None = None
-    step: int
+    step: Count
     cause: str
     remedies: tuple[str, ...] = ()
     evidence: dict[str, Number] = {}
@@ -195,7 +216,7 @@ class Warned(Event):
 
     kind: Literal["warning"] = "warning"
     message: str
-    step: int | None = None
+    step: Count | None = None
 
 
 class RunEnded(Event):
@@ -204,9 +225,9 @@ class RunEnded(Event):
     kind: Literal["run ended"] = "run ended"
     state: EndState
     message: str
-    step: int
-    elapsed: float
-    exit_code: int
+    step: Count
+    elapsed: Seconds
+    exit_code: Count
 
 
 KINDS: dict[str, type[Event]] = {
@@ -268,8 +289,9 @@ def _end_unfinished_line(path: Path, write: Callable[[bytes], int]) -> None:
 def parse_event(line: bytes | str) -> Event | None:
     """One line as its event; None for a kind that isn't known, or a line that isn't an event."""
     try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):
+        # Unlike Python's own reader it refuses halves of UTF-16 characters, which nobody could write down again.
+        content = from_json(line)
+    except ValueError:
         return None
     kind = content.get("kind") if isinstance(content, dict) else None
     adapter = _ADAPTERS.get(kind) if isinstance(kind, str) else None
@@ -297,19 +319,22 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
 def effective(events: Iterable[Event]) -> list[Event]:
     """The events without the steps, epochs and checkpoints that a resume took back."""
     kept: list[Event] = []
-    for event in events:
+    step = epoch = math.inf
+    resumed = False
+    # From the end: what came before several resumes is voided by the earliest place that one of them went back to.
+    for event in reversed(list(events)):
         if isinstance(event, Resumed):
-            kept = [old for old in kept if not _voided(old, event)]
+            step, epoch, resumed = min(step, event.step), min(epoch, event.epoch), True
+        elif isinstance(event, (StepDone, CheckpointWritten, LayerStatistics, Found)):
+            if event.step > step:
+                continue
+        elif isinstance(event, EpochDone):
+            if event.epoch > epoch:
+                continue
+        elif isinstance(event, RunEnded) and resumed:
+            continue
         kept.append(event)
-    return kept
-
-
-def _voided(event: Event, resumed: Resumed) -> bool:
-    if isinstance(event, (StepDone, CheckpointWritten, LayerStatistics, Found)):
-        return event.step > resumed.step
-    if isinstance(event, EpochDone):
-        return event.epoch > resumed.epoch
-    return isinstance(event, RunEnded)
+    return kept[::-1]
 
 
 def of_kind(events: Iterable[Event], kind: type[SomeEvent]) -> Iterator[SomeEvent]:
