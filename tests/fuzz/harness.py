@@ -113,19 +113,29 @@ def _edit(content: bytes, edit: tuple[str, float, float, Any]) -> bytes:
     return content[:first] + payload + content[first:] if kind == "insert" else content
 
 
-def mutated(valid: bytes, *, text: bool = False) -> st.SearchStrategy[bytes]:
-    """A valid file after a few edits, half of them near its start, where headers are."""
-    place = st.floats(0, 1) | st.floats(0, min(1.0, 200 / max(len(valid), 1)))
+def edits(*, text: bool = False, head: float = 1.0) -> st.SearchStrategy[list[tuple[str, float, float, Any]]]:
+    """A few edits of a file, half of them in the first part of it, where headers are."""
+    place = st.floats(0, 1) | st.floats(0, min(1.0, head))
     payload = st.binary(max_size=12) | st.sampled_from(NUMBERS)
     if text:
         payload |= st.sampled_from([word.encode("utf-8", "surrogatepass") for word in WORDS])
-    edits = st.one_of(
+    edit = st.one_of(
         st.tuples(st.just("flip"), place, st.just(0.0), st.integers(0, 7)),
         st.tuples(st.just("truncate"), place, st.just(0.0), st.none()),
         st.tuples(st.sampled_from(["delete", "repeat"]), place, place, st.none()),
         st.tuples(st.sampled_from(["overwrite", "insert"]), place, st.just(0.0), payload),
     )
-    return st.lists(edits, min_size=1, max_size=5).map(lambda drawn: functools.reduce(_edit, drawn, valid))
+    return st.lists(edit, min_size=1, max_size=5)
+
+
+def edited(valid: bytes, drawn: list[tuple[str, float, float, Any]]) -> bytes:
+    """A file after some edits."""
+    return functools.reduce(_edit, drawn, valid)
+
+
+def mutated(valid: bytes, *, text: bool = False) -> st.SearchStrategy[bytes]:
+    """A valid file after a few edits."""
+    return edits(text=text, head=200 / max(len(valid), 1)).map(functools.partial(edited, valid))
 
 
 # ── Structured nonsense ───────────────────────────────────────────────────────────────────────────────────────────────

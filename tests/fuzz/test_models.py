@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -19,23 +23,35 @@ from kerascnn.errors import RunError
 from kerascnn.runs.directory import Run, create_run
 from kerascnn.training.inference import load_network
 from tests.conftest import OWN_CATALOG
-from tests.fuzz.harness import answer
+from tests.fuzz.harness import answer, edited, edits, fuzzed
 
 pytestmark = pytest.mark.backend
 RECIPE = load_recipe("tiny", {"filters": [2], "hidden": [], "train.limit_val": 50}, catalog=OWN_CATALOG)
 
 
-@pytest.fixture(scope="module")
-def run(keras: Any, backend: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def make_run(path: Path) -> Run:
     """A run with weights, as training leaves it."""
     import kerascnn
 
-    run = create_run(tmp_path_factory.mktemp("models") / "run", RECIPE, [])
-    run.environment_file.write_text(json.dumps({"backend": backend}))
+    run = create_run(path, RECIPE, [])
+    run.environment_file.write_text(json.dumps({"backend": os.environ["KERAS_BACKEND"]}))
     model = kerascnn.build_model(RECIPE)
     model.save(run.model_file)
     model.save_weights(run.best_weights_file)
     return run
+
+
+@functools.cache
+def weights() -> tuple[bytes, bytes]:
+    """``best.weights.h5`` and ``model.keras``, whole."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = make_run(Path(folder) / "run")
+        return run.best_weights_file.read_bytes(), run.model_file.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def run(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_run(tmp_path_factory.mktemp("models") / "run")
 
 
 @pytest.fixture
@@ -46,10 +62,8 @@ def copied(run: Run, tmp_path: Path) -> Run:
 def lambda_file(keras: Any, path: Path, canary: Path) -> None:
     """A whole model with a Lambda layer that leaves a trace when it is called."""
 
-    def leave_a_trace(x: Any, trace: str = str(canary)) -> Any:
-        open(trace, "w").close()  # noqa: PTH123 - as it is marshalled, it has no imports
-        return x
-
+    # Keras writes the code of a true lambda into the file, without what is around it.
+    leave_a_trace = eval(f"lambda x: (open({str(canary)!r}, 'w').close(), x)[1]")
     inputs = keras.Input(RECIPE.input_shape)
     model = keras.Model(inputs, keras.layers.Lambda(leave_a_trace, output_shape=RECIPE.input_shape)(inputs))
     model.save(path)
@@ -153,3 +167,26 @@ def test_weights_that_claim_more_than_is_there_cost_no_memory(copied: Run, image
         file.create_dataset(names[0], shape=(2**38,), dtype="f4", chunks=(2**20,), compression="gzip")
     size = copied.best_weights_file.stat().st_size
     assert answer(lambda: load_network(copied), size=size) is None
+
+
+@pytest.mark.usefixtures("keras")
+@fuzzed("weights", short=40, long=3000, changes=edits(), which=st.sampled_from(["best", "final"]))
+def test_damaged_weights(folder: Path, changes: list[Any], which: Any) -> None:
+    best, final = weights()
+    run = Run(folder / "run")
+    if not run.path.exists():
+        create_run(run.path, RECIPE, [])
+        run.environment_file.write_text(json.dumps({"backend": os.environ["KERAS_BACKEND"]}))
+    run.best_weights_file.write_bytes(edited(best, changes))
+    run.model_file.write_bytes(edited(final, changes))
+    answer(lambda: load_network(run, which=which), size=len(best) + len(final))
+
+
+@pytest.mark.usefixtures("keras")
+def test_a_heap_that_is_no_heap_is_refused(copied: Run) -> None:
+    """HDF5 tells this as a RuntimeError, out of h5py's depths."""
+    content = copied.best_weights_file.read_bytes()
+    assert b"HEAP" in content
+    copied.best_weights_file.write_bytes(content.replace(b"HEAP", b"DEEP"))
+    with pytest.raises(RunError, match="expected the weights of tiny"):
+        load_network(copied)
