@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from kerascnn.errors import KerascnnError
 
-SHORT = 200
+SHORT = 150
 MEMORY_PER_BYTE = 16
 MEMORY_AT_LEAST = 8 * 2**20
 LONGEST_MESSAGE = 2000

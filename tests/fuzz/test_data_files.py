@@ -119,6 +119,7 @@ LONG_LABEL = pickle.dumps({b"data": np.zeros((IMAGES, 3072), np.uint8), b"labels
 
 @fuzzed(
     "CIFAR pickle",
+    short=250,
     long=10_000,
     content=st.one_of(
         st.sampled_from(BATCHES).flatmap(mutated),
@@ -260,6 +261,7 @@ headers = st.one_of(
 
 @fuzzed(
     "npz",
+    short=250,
     long=4000,
     content=st.one_of(
         mutated(NPZ),
@@ -307,6 +309,7 @@ members = st.tuples(
 
 @fuzzed(
     "archive",
+    short=250,
     long=3000,
     content=st.one_of(
         mutated(TAR),
@@ -362,6 +365,7 @@ sizes = st.integers(0, 40) | st.sampled_from([100_000, 13_000, 2**31 - 1, 2**31,
 
 @fuzzed(
     "picture",
+    short=250,
     long=8000,
     content=st.one_of(
         st.sampled_from(PICTURES).flatmap(mutated),

@@ -170,7 +170,7 @@ def test_weights_that_claim_more_than_is_there_cost_no_memory(copied: Run, image
 
 
 @pytest.mark.usefixtures("keras")
-@fuzzed("weights", short=40, long=3000, changes=edits(), which=st.sampled_from(["best", "final"]))
+@fuzzed("weights", short=40, long=1500, changes=edits(), which=st.sampled_from(["best", "final"]))
 def test_damaged_weights(folder: Path, changes: list[Any], which: Any) -> None:
     best, final = weights()
     run = Run(folder / "run")

@@ -107,6 +107,7 @@ def test_a_catalog_of_the_wrong_types(folder: Path, models: Any) -> None:
 
 @fuzzed(
     "--set",
+    short=250,
     long=8000,
     model=st.sampled_from(["plain12_bn", "vgg16_cifar", "resnet20", "densenet40", "cnn2_fmnist"]) | texts,
     assignments=st.lists(

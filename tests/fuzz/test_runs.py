@@ -209,8 +209,8 @@ RECIPE = load_recipe("cnn2_fmnist")
 
 @fuzzed(
     "run directory",
-    short=60,
-    long=3000,
+    short=30,
+    long=1200,
     recipe=st.just(RECIPE.to_toml().encode()) | mutated(RECIPE.to_toml().encode(), text=True),
     events=st.just(STREAM) | mutated(STREAM, text=True) | st.lists(lines, max_size=8).map(b"\n".join),
     environment=object_like(ENVIRONMENT),
