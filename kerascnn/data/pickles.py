@@ -5,13 +5,14 @@ No unpickler runs, so nothing in a file can name code to be run, set attributes,
 
 from __future__ import annotations
 
+import mmap
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
-from kerascnn.errors import DatasetError, brief
+from kerascnn.errors import DatasetError
 
 # A label or a file's name is a number or a text, its place in the memo, and its share of the lists around it.
 INSTRUCTIONS_PER_ITEM = 16
@@ -61,21 +62,23 @@ def restricted_pickle(path: Path, *, items: int = 0) -> object:
         DatasetError: the file can't be read, is damaged, or would run code.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return _follow(content, INSTRUCTIONS_AT_LEAST + INSTRUCTIONS_PER_ITEM * items)
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror or error}") from None
-    machine = _Machine(len(content))
-    left = INSTRUCTIONS_AT_LEAST + INSTRUCTIONS_PER_ITEM * items
-    try:
-        for opcode, argument, _ in pickletools.genops(content):
-            left -= 1
-            if left < 0:
-                raise ValueError("it has more parts than images and labels")
-            machine.follow(opcode.name, argument)
-        return machine.stack.pop()
     except Exception as error:
-        reason = brief(str(error) or type(error).__name__, 200).strip("'\"")
+        reason = str(error).partition("\n")[0][:200] or type(error).__name__
         raise DatasetError(f"{path}: expected a pickle of images and labels: {reason}") from None
+
+
+def _follow(content: mmap.mmap, most: int) -> object:
+    machine = _Machine(len(content))
+    # Mapped, so that a file of images isn't in memory beside them; it reads like a file.
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(cast("IO[bytes]", content))):
+        if count >= most:
+            raise ValueError("it has more parts than images and labels")
+        machine.follow(opcode.name, argument)
+    return machine.stack.pop()
 
 
 class _Machine:

@@ -56,6 +56,8 @@ def sealed(arrays: dict[str, Any], state: str) -> bytes:
 
 WRITTEN = a_checkpoint()
 WHOLE = sealed(WRITTEN.arrays, json.dumps({"progress": asdict(PROGRESS), "identity": WRITTEN.identity}))
+ANOTHER_WEIGHT = WHOLE[:-1] + bytes([WHOLE[-1] ^ 1])
+ANOTHER_STEP = WHOLE.replace(b'\\"step\\": 3', b'\\"step\\": 2')
 
 
 def with_header(header: bytes, length: int | None = None) -> bytes:
@@ -111,6 +113,8 @@ def read(folder: Path, content: bytes) -> Checkpoint | None:
 )
 @example(content=with_header(b"[" * 100_000))
 @example(content=with_header(b"", 2**63 - 1))
+@example(content=ANOTHER_WEIGHT)
+@example(content=ANOTHER_STEP)
 def test_a_damaged_checkpoint(folder: Path, content: bytes) -> None:
     found = read(folder, content)
     if found is not None:
@@ -158,6 +162,7 @@ def test_nonsense_under_a_right_digest(folder: Path, state: str) -> None:
 
 def test_the_checkpoint_that_the_others_are_made_from_is_whole(tmp_path: Path) -> None:
     """Else the tests above might see nothing but refusals."""
+    assert ANOTHER_STEP != WHOLE
     path = tmp_path / checkpoint_name(3)
     path.write_bytes(WHOLE)
     assert read_checkpoint(path).progress == PROGRESS

@@ -12,6 +12,7 @@ from hypothesis import example
 from hypothesis import strategies as st
 
 from kerascnn.catalog import builtin_catalog, entries, list_models, load_recipe, parse_assignments, read_catalog
+from kerascnn.data.dataset import require
 from kerascnn.errors import KerascnnError
 from kerascnn.recipe import FAMILIES, Recipe, known_keys
 from tests.conftest import OWN_CATALOG
@@ -126,12 +127,15 @@ def test_a_catalog_of_the_wrong_types(folder: Path, models: Any) -> None:
 @example(model="cnn2_fmnist", assignments=[f"{MANY_DOTS}=1"])
 @example(model="cnn2_fmnist", assignments=["builder='a:b'", f"arguments.x={deep(300)}"])
 @example(model="cnn2_fmnist", assignments=["summary='\ud800'"])
+@example(model="cnn2_fmnist", assignments=["dataset=folder:~nobody-at-all/x"])
+@example(model="cnn2_fmnist", assignments=["dataset=folder:a\0b"])
 def test_settings_that_nobody_meant(folder: Path, model: str, assignments: list[str]) -> None:
     def read() -> None:
         recipe = load_recipe(model, parse_assignments(assignments))
         stored = folder / "recipe.toml"
         stored.write_text(recipe.to_toml(), encoding="utf-8")
         assert load_recipe(recipe.name, catalog=stored) == recipe
+        require(recipe.dataset, None, download=False)
 
     answer(read, size=sum(map(len, assignments)) + builtin_catalog().stat().st_size)
 
