@@ -111,10 +111,17 @@ instructions = st.one_of(
     short_text,
 )
 
-REPEATED_PAIRS = b"\x80\x02)" + b"2\x86" * 40
-MANY_COPIES = b"\x80\x02c_codecs\nencode\nq\x00X\x10\x27\0\0" + b"a" * 10_000 + b"X\6\0\0\0latin1\x86q\x01]("
-MANY_COPIES += b"h\x00h\x01R" * 900 + b"e."
+# A pair of the pair before it, forty times over: small in memory, endless to hash or to write down.
+ENDLESS_PAIRS = b")q\x00" + b"".join(bytes([*b"0h", n, *b"h", n, 0x86, *b"q", n + 1]) for n in range(40))
+LONG_TEXT = b"X" + struct.pack("<I", 100_000) + b"a" * 100_000
+MANY_COPIES = b"c_codecs\nencode\nq\x00" + LONG_TEXT + b"X\6\0\0\0latin1\x86q\x01](" + b"h\x00h\x01R" * 300 + b"e."
 LONG_LABEL = pickle.dumps({b"data": np.zeros((IMAGES, 3072), np.uint8), b"labels": [2**20000] * IMAGES}, 2)
+
+
+def with_shape(shape: bytes) -> bytes:
+    """A batch whose array says that its shape is this."""
+    array = b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01" + shape + b"cnumpy\ndtype\n(U\x02u1tRI00\nU\x00tb"
+    return b"}(U\x04data" + array + b"U\x06labels](K\x00K\x00K\x00eu."
 
 
 @fuzzed(
@@ -139,10 +146,12 @@ LONG_LABEL = pickle.dumps({b"data": np.zeros((IMAGES, 3072), np.uint8), b"labels
     ),
 )
 @example(content=b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b".")
-@example(content=b"\x80\x02(" + REPEATED_PAIRS[2:] + b"K\x01d.")
-@example(content=b"\x80\x02}" + REPEATED_PAIRS[2:] + b"K\x01s.")
-@example(content=b"\x80\x02]" + REPEATED_PAIRS[2:] + b"a.")
-@example(content=b"\x80\x04\x8f(" + REPEATED_PAIRS[2:] + b"\x90.")
+@example(content=b"(" + ENDLESS_PAIRS + b"K\x01d.")
+@example(content=b"}" + ENDLESS_PAIRS + b"K\x01s.")
+@example(content=b"}(" + ENDLESS_PAIRS + b"K\x01u.")
+@example(content=b"]" + ENDLESS_PAIRS + b"a.")
+@example(content=with_shape(ENDLESS_PAIRS))
+@example(content=b"\x80\x04\x8f(" + ENDLESS_PAIRS + b"\x90.")
 @example(content=MANY_COPIES)
 @example(content=LONG_LABEL)
 @example(content=b"\x80\x02c_codecs\nencode\n}X\x0c\0\0\0__defaults__)s\x86b.")
@@ -318,6 +327,10 @@ members = st.tuples(
         mutated(TAR).map(lambda content: gzip.compress(content, 1)),
     ),
 )
+@example(content=tar([(f"{FOLDER}/a", tarfile.REGTYPE, "", b""), ("../canary", tarfile.REGTYPE, "", b"out")]))
+@example(content=tar([(f"{FOLDER}/a", tarfile.CHRTYPE, "", b"")]))
+@example(content=tar([(f"{FOLDER}/a", tarfile.LNKTYPE, "/etc/passwd", b"")]))
+@example(content=tar([(f"{FOLDER}/a", tarfile.SYMTYPE, "../..", b""), (f"{FOLDER}/a/b", tarfile.REGTYPE, "", b"out")]))
 def test_an_archive_stays_in_its_folder(folder: Path, content: bytes) -> None:
     """Even one with the published SHA-256."""
     place = folder / "deep" / "er"
@@ -330,6 +343,8 @@ def test_an_archive_stays_in_its_folder(folder: Path, content: bytes) -> None:
         answer(lambda: fetch.unpack(replace(CIFAR, files=(published,)), archive), size=len(content))
     assert {entry.name for entry in folder.iterdir()} == {"deep", "cifar.tar.gz"}
     assert {entry.name for entry in (folder / "deep").iterdir()} == {"er"}
+    left = {entry.name.partition(".incomplete-")[0] for entry in place.iterdir()}
+    assert left <= {FOLDER, f".{CIFAR.name}.lock"}
     assert not Path("/tmp/kerascnn-canary").exists()
     for path in place.rglob("*"):
         assert path.is_file() or path.is_dir() or path.is_symlink(), f"{path} is a device"
@@ -379,6 +394,7 @@ sizes = st.integers(0, 40) | st.sampled_from([100_000, 13_000, 2**31 - 1, 2**31,
 @example(content=png(100_000, 100_000, 8, 2, b""))
 @example(content=png(13_000, 13_000, 8, 2, bytes(39_013)))
 @example(content=png(1, 80_000_000, 1, 0, bytes(100)))
+@example(content=png(1, 1_000_000, 8, 0, bytes(2_000_000)))
 @example(content=picture("JPEG")[:-100])
 def test_a_picture(folder: Path, content: bytes) -> None:
     path = folder / "a.png"
