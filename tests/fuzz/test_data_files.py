@@ -378,6 +378,7 @@ PICTURES += [picture("JPEG", "L"), picture("JPEG", "CMYK")]
 sizes = st.integers(0, 40) | st.sampled_from([100_000, 13_000, 2**31 - 1, 2**31, 2**32 - 1])
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @fuzzed(
     "picture",
     short=250,

@@ -15,6 +15,7 @@ from kerascnn.catalog import builtin_catalog, entries, list_models, load_recipe,
 from kerascnn.data.dataset import require
 from kerascnn.errors import KerascnnError
 from kerascnn.recipe import FAMILIES, Recipe, known_keys
+from kerascnn.runs.directory import new_run_path
 from tests.conftest import OWN_CATALOG
 from tests.fuzz.harness import WORDS, answer, deep, fuzzed, leaves, mutated, numbers, texts, values
 
@@ -33,6 +34,8 @@ def use_every_recipe(path: Path) -> None:
         except KerascnnError:
             refused += 1
             continue
+        folder = path.parent / "runs"
+        assert new_run_path(recipe.name, folder).resolve().is_relative_to(folder.resolve())
         stored = path.with_name("recipe.toml")
         stored.write_text(recipe.to_toml(), encoding="utf-8")
         assert load_recipe(recipe.name, catalog=stored) == recipe
@@ -53,6 +56,9 @@ def read_text_catalog(folder: Path, content: bytes) -> None:
 @example(content=f"[models.huge_hexadecimal]\nbuilder = 'plain'\ntrain.epochs = {HUGE_HEXADECIMAL}\n".encode())
 @example(content=f"[models.many_dots]\nbuilder = 'plain'\n{MANY_DOTS} = 1\n".encode())
 @example(content=f"[models.many_dots_own]\nbuilder = 'a:b'\ndataset = 'mnist'\narguments.{MANY_DOTS} = 1\n".encode())
+@example(content=f"[models.huge_own]\nbuilder = 'a:b'\ndataset = 'mnist'\narguments.x = {HUGE_HEXADECIMAL}\n".encode())
+@example(content=b"[models.'../../climbs']\nbuilder = 'vgg'\ndataset = 'mnist'\n")
+@example(content=b"[models.'/tmp/climbs']\nbuilder = 'vgg'\ndataset = 'mnist'\n")
 @example(content=("".join(f"[models.m{n}]\nbase = 'm{n + 1}'\n" for n in range(3000))).encode())
 def test_a_damaged_catalog(folder: Path, content: bytes) -> None:
     read_text_catalog(folder, content)

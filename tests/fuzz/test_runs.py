@@ -205,6 +205,12 @@ def object_like(plausible: dict[str, Any]) -> st.SearchStrategy[bytes]:
 
 
 RECIPE = load_recipe("cnn2_fmnist")
+DIRECTORY = {
+    "recipe": RECIPE.to_toml().encode(),
+    "events": STREAM,
+    "owner": b"{}",
+    "result": json.dumps(RESULT).encode(),
+}
 
 
 @fuzzed(
@@ -217,6 +223,9 @@ RECIPE = load_recipe("cnn2_fmnist")
     owner=object_like(OWNER),
     result=object_like(RESULT),
 )
+@example(**DIRECTORY, environment=json.dumps(dict.fromkeys(ENVIRONMENT, [1])).encode())
+@example(**DIRECTORY, environment=json.dumps({**ENVIRONMENT, "command": [1], "versions": {"torch": None}}).encode())
+@example(**{**DIRECTORY, "result": b'{"message": null}'}, environment=b"{}")
 def test_a_run_directory_is_listed_and_shown(
     folder: Path, recipe: bytes, events: bytes, environment: bytes, owner: bytes, result: bytes
 ) -> None:
