@@ -223,7 +223,7 @@ DIRECTORY = {
     owner=object_like(OWNER),
     result=object_like(RESULT),
 )
-@example(**DIRECTORY, environment=json.dumps(dict.fromkeys(ENVIRONMENT, [1])).encode())
+@example(**DIRECTORY, environment=json.dumps({key: [1] for key in ENVIRONMENT}).encode())
 @example(**DIRECTORY, environment=json.dumps({**ENVIRONMENT, "command": [1], "versions": {"torch": None}}).encode())
 @example(**{**DIRECTORY, "result": b'{"message": null}'}, environment=b"{}")
 def test_a_run_directory_is_listed_and_shown(
