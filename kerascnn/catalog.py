@@ -9,10 +9,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kerascnn.errors import RecipeError, UnknownNameError, nearest
+from kerascnn.errors import RecipeError, UnknownNameError, brief, nearest
 from kerascnn.recipe import Recipe, parse_recipe
 
 Entries = dict[str, dict[str, Any]]
+
+# Far beyond any recipe; what goes beyond them was made to cost time or memory.
+MAX_BYTES = 2**20
+MAX_DEPTH = 32
+MAX_BASES = 32
+MAX_DOTS_IN_A_LINE = 200
 
 
 def builtin_catalog() -> Path:
@@ -29,14 +35,19 @@ def read_catalog(path: Path) -> Entries:
         RecipeError: the file is missing, isn't TOML, or holds anything but tables under ``models``.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise RecipeError(f"{path}: expected a catalog of up to {MAX_BYTES:,} bytes, got more")
+        content = _parse_toml(text.decode())
     except OSError as error:
         raise RecipeError(f"expected a catalog at {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise RecipeError(f"{path}: expected TOML: {error}") from None
     unknown = [key for key in content if key != "models"]
     if unknown:
-        raise RecipeError(f"{path}: expected only tables named [models.NAME], got {unknown[0]!r}")
+        raise RecipeError(f"{path}: expected only tables named [models.NAME], got {brief(unknown[0])}")
+    _check_values(content, str(path))
     models = content.get("models", {})
     if not isinstance(models, dict) or not all(isinstance(entry, dict) for entry in models.values()):
         raise RecipeError(f"{path}: expected tables named [models.NAME]")
@@ -84,6 +95,7 @@ def load_recipe(
         return recipe
     if "name" in overrides:
         raise RecipeError("--set: a recipe keeps its name; --run-dir names the run")
+    _check_values(dict(overrides), "--set")
     # Together first: a new optimizer's name and its keys may come in any order.
     changes: dict[str, Any] = {}
     for key, value in overrides.items():
@@ -115,13 +127,44 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         key, equals, text = assignment.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise RecipeError(f"--set: expected key=value, such as activation=silu, got {assignment!r}")
+            raise RecipeError(f"--set: expected key=value, such as activation=silu, got {brief(assignment)}")
         try:
-            parsed = tomllib.loads(f"value = {text}")
+            parsed = _parse_toml(f"value = {text}")
             overrides[key] = parsed["value"] if len(parsed) == 1 else text
-        except (tomllib.TOMLDecodeError, RecursionError):
+        except ValueError:
             overrides[key] = text.strip()
     return overrides
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    """TOML, or a ValueError. A key of n dots costs the parser n² of memory, so their number is limited."""
+    if any(line.count(".") > MAX_DOTS_IN_A_LINE for line in text.split("\n")):
+        raise ValueError(f"expected up to {MAX_DOTS_IN_A_LINE} dots in a line, got more")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _check_values(value: Any, where: str, depth: int = 0) -> None:
+    """Refuse what can't be written back as TOML: endless nesting, numbers beyond 64 bits, broken text.
+
+    Raises:
+        RecipeError: there is such a value.
+    """
+    if depth > MAX_DEPTH:
+        raise RecipeError(f"{where}: expected up to {MAX_DEPTH} tables and lists in one another, got more")
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_values(key, where, depth)
+            _check_values(inner, where, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _check_values(inner, where, depth + 1)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise RecipeError(f"{where}: expected whole numbers of up to 64 bits, got {brief(value)}")
+    elif isinstance(value, str) and value.encode(errors="ignore").decode() != value:
+        raise RecipeError(f"{where}: expected text in UTF-8, got {brief(value)}")
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,16 +190,20 @@ def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 def _resolve(name: str, every: Entries, seen: list[str]) -> dict[str, Any]:
     """An entry with the keys of its ``base`` filled in. A card describes one network and isn't inherited."""
     if name not in every:
-        asked = f" (the base of {seen[-1]!r})" if seen else ""
-        raise UnknownNameError(f"no model is named {name!r}{asked}{nearest(name, every)}; `kerascnn models` lists them")
+        asked = f" (the base of {brief(seen[-1])})" if seen else ""
+        raise UnknownNameError(
+            f"no model is named {brief(name)}{asked}{nearest(name, every)}; `kerascnn models` lists them"
+        )
     if name in seen:
         raise RecipeError(f"base: {' -> '.join([*seen, name])} goes round in a circle")
+    if len(seen) > MAX_BASES:
+        raise RecipeError(f"base: expected up to {MAX_BASES} models that build on one another, got more")
     entry = dict(every[name])
     base = entry.pop("base", None)
     if base is None:
         return entry
     if not isinstance(base, str):
-        raise RecipeError(f"{name}: base: expected a model's name, got {base!r}")
+        raise RecipeError(f"{name}: base: expected a model's name, got {brief(base)}")
     inherited = _resolve(base, every, [*seen, name])
     inherited.pop("card", None)
     return merge(inherited, entry)
@@ -164,5 +211,7 @@ def _resolve(name: str, every: Entries, seen: list[str]) -> dict[str, Any]:
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
     """``a.b = 1`` as ``{"a": {"b": 1}}``."""
+    if key.count(".") > MAX_DEPTH:
+        raise RecipeError(f"--set: unknown key {brief(key)}")
     first, _, rest = key.partition(".")
     return {first: _nested(rest, value)} if rest else {first: value}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 
@@ -44,6 +45,24 @@ class DivergedError(RunError):
 
 class CheckpointError(RunError):
     """A checkpoint that is damaged, or that belongs to another run."""
+
+
+class _Brief(reprlib.Repr):
+    """Shows a part where the whole would be long, deep, or the same list a billion times."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = most
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write a number of more than 4,300 digits.
+        return repr(x) if x.bit_length() <= 256 else f"a number of {x.bit_length()} bits"
+
+
+def brief(value: object, most: int = 60) -> str:
+    """A value as an error shows it, in about ``most`` characters at the most."""
+    text = _Brief(most).repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

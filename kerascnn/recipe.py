@@ -13,13 +13,15 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter, model_validator
 from pydantic_core import ErrorDetails, ValidationError
 
-from kerascnn.errors import RecipeError, nearest
+from kerascnn.errors import RecipeError, brief, nearest
 
 Activation = Literal["relu", "sigmoid", "tanh", "silu", "gelu", "elu", "leaky_relu", "linear"]
 Initializer = Literal["glorot_uniform", "glorot_normal", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform"]
 BatchNorm = Literal["none", "after", "before"]
 Scaling = Literal["unit", "symmetric", "standardize", "caffe", "none"]
 
+# It names the run's folder and Keras's model.
+Name = Annotated[str, Field(max_length=100, pattern=r"^\w[\w.+ -]*$")]
 Width = Annotated[int, Field(gt=0, le=65536)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False)]
@@ -179,7 +181,7 @@ class Recipe(Strict):
     )
     """Keys that are not arguments of the builder."""
 
-    name: str
+    name: Name
     family: str = "own"
     summary: str = ""
     paper: str = ""
@@ -345,9 +347,10 @@ def parse_recipe(name: str, entry: dict[str, Any], *, where: str) -> Recipe:
     Raises:
         RecipeError: an unknown key, a wrong type, a value out of range.
     """
+    shown = brief(name).strip("'\"")
     builder = entry.get("builder")
     if not isinstance(builder, str):
-        raise RecipeError(f"{where}: {name}: expected the key 'builder', one of {', '.join(FAMILIES)}")
+        raise RecipeError(f"{where}: {shown}: expected the key 'builder', one of {', '.join(FAMILIES)}")
     kind = FAMILIES.get(builder, Custom)
     try:
         return TypeAdapter(kind).validate_python({**entry, "name": name})
@@ -355,31 +358,28 @@ def parse_recipe(name: str, entry: dict[str, Any], *, where: str) -> Recipe:
         first = error.errors()[0]
         if kind is Custom and first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
             raise RecipeError(
-                f"{where}: {name}: {builder!r} is none of our builders{nearest(builder, FAMILIES)}; "
-                f"one of your own takes its keys in the table 'arguments', got {first['loc'][0]!r}"
+                f"{where}: {shown}: {brief(builder)} is none of our builders{nearest(builder, FAMILIES)}; "
+                f"one of your own takes its keys in the table 'arguments', got {brief(first['loc'][0])}"
             ) from None
-        raise RecipeError(f"{where}: {name}: {_sentence(first, kind)}") from None
+        raise RecipeError(f"{where}: {shown}: {_sentence(first, kind)}") from None
 
 
 def _sentence(error: ErrorDetails, kind: type[Recipe]) -> str:
     """One error of pydantic's as our kind of sentence."""
     steps = [str(step) for step in error["loc"] if step not in ("sgd", "adam", "adamw", "constant", "step", "cosine")]
     key = ".".join(steps)
+    if key == "name":
+        return "expected a name of up to 100 letters, digits, spaces and . _ + -, the first a letter or a digit"
     if error["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{nearest(key, known_keys(kind))}"
+        return f"unknown key {brief(key)}{nearest(key, known_keys(kind))}"
     if error["type"] == "union_tag_invalid":
         name, kinds = str(error["ctx"]["tag"]), str(error["ctx"]["expected_tags"])
         known = re.findall(r"\w+", kinds)
-        return f"{key}.name should be {kinds}, got {name!r}{nearest(name, known)}"
+        return f"{key}.name should be {kinds}, got {brief(name)}{nearest(name, known)}"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     said = error["msg"].removeprefix("Input ")
-    return f"{key or 'the entry'} {said[0].lower()}{said[1:]}, got {_short(error['input'])}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return f"{key or 'the entry'} {said[0].lower()}{said[1:]}, got {brief(error['input'])}"
 
 
 def known_keys(kind: type[BaseModel], prefix: str = "") -> list[str]:

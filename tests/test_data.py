@@ -26,6 +26,7 @@ from kerascnn.data import dataset as datasets
 from kerascnn.data import fetch, formats, locate
 from kerascnn.data.images import ArrayImages, FolderImages, Subset, adapt, describe_adaptation
 from kerascnn.data.known import DATASETS, KnownDataset, RemoteFile
+from kerascnn.data.pickles import restricted_pickle
 from kerascnn.data.statistics import PixelStatistics, compute_statistics, pixel_statistics
 from kerascnn.errors import DatasetError, UnknownNameError, UsageError
 from tests.conftest import OWN_CATALOG, write_image_folder
@@ -181,14 +182,14 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path: Path) -
     trace, path = tmp_path / "trace", tmp_path / "data_batch_1"
     write_pickle(path, {b"data": Malicious(trace)}, python2=False)
     with pytest.raises(DatasetError, match="which is not data"):
-        formats.restricted_pickle(path)
+        restricted_pickle(path)
     assert not trace.exists()
 
 
 def test_a_pickle_with_a_huge_memo_index_costs_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "data_batch_1"
     path.write_bytes(b"\x80\x02K\x01r\xff\xff\xff\x7f.")
-    assert formats.restricted_pickle(path) == 1
+    assert restricted_pickle(path) == 1
 
 
 def test_a_truncated_pickle_is_refused(small_cifar: KnownDataset, tmp_path: Path) -> None:

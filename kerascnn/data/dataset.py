@@ -25,7 +25,7 @@ from kerascnn.data.images import (
     undecodable,
 )
 from kerascnn.data.known import DATASETS, EMBEDDED, FOLDER, KnownDataset, known_dataset
-from kerascnn.errors import DatasetError, UsageError
+from kerascnn.errors import DatasetError, UsageError, brief
 from kerascnn.recipe import Recipe
 
 # Which images a limit or a split takes doesn't depend on the run's seed, so runs stay comparable.
@@ -100,12 +100,15 @@ def folder_path(name: str) -> Path:
     """The path in ``folder:PATH``.
 
     Raises:
-        UsageError: no path is named.
+        UsageError: no path is named, or one in the home of nobody.
     """
     path = name.removeprefix(FOLDER).removeprefix(":")
     if not path:
         raise UsageError("this network learns from a folder of images: expected --dataset folder:PATH")
-    return Path(path).expanduser()
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(f"--dataset: expected a folder of images, got {brief(path)}, whose home is unknown") from None
 
 
 def require(name: str, data_dir: Path | None, *, download: bool, report: Report = lambda _: None) -> None:

@@ -6,18 +6,15 @@ Every reader checks the shape that it was told to expect before it allocates, an
 from __future__ import annotations
 
 import gzip
-import io
-import lzma
-import pickle
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kerascnn.errors import DatasetError
+from kerascnn.data.pickles import PickledArray, PickledDtype, restricted_pickle
+from kerascnn.errors import DatasetError, brief
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -69,29 +66,29 @@ def read_cifar_batch(path: Path, images: Pixels, label_key: bytes, classes: int)
     Raises:
         DatasetError: the file is damaged, holds another shape, labels out of range, or anything but data.
     """
-    content = restricted_pickle(path)
+    content = restricted_pickle(path, items=len(images))
     if not isinstance(content, dict):
         raise DatasetError(
             f"{path}: expected a dictionary with b'data' and {label_key!r}, got {type(content).__name__}"
         )
     wanted = (len(images), 3 * CIFAR_PLANE)
     data = content.get(b"data")
-    if not isinstance(data, _PickledArray):
+    if not isinstance(data, PickledArray):
         raise DatasetError(f"{path}: expected an array under b'data', got {type(data).__name__}")
-    pixels = data.as_bytes_of(path, wanted)
+    pixels = _pixels_of(data, path, wanted)
     labels = content.get(label_key)
     if not isinstance(labels, list) or len(labels) != len(images) or not all(type(n) is int for n in labels):
         raise DatasetError(f"{path}: expected {len(images)} whole numbers under {label_key!r}")
     if min(labels) < 0 or max(labels) >= classes:
         wrong = next(n for n in labels if not 0 <= n < classes)
-        raise DatasetError(f"{path}: expected labels from 0 to {classes - 1}, got {_brief(wrong)}")
+        raise DatasetError(f"{path}: expected labels from 0 to {classes - 1}, got {brief(wrong)}")
     images[:] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.array(labels, np.int64)
 
 
 def read_cifar_class_names(path: Path, key: bytes, classes: int) -> tuple[str, ...]:
     """The class names in CIFAR's ``batches.meta`` or ``meta``."""
-    content = restricted_pickle(path)
+    content = restricted_pickle(path, items=classes)
     names = content.get(key) if isinstance(content, dict) else None
     if not isinstance(names, list) or len(names) != classes or not all(isinstance(n, bytes) for n in names):
         raise DatasetError(f"{path}: expected {classes} names under {key!r}")
@@ -109,17 +106,12 @@ def read_npz(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Pixels
         with zipfile.ZipFile(path) as archive:
             for name, shape in shapes.items():
                 arrays[name] = _read_npy(archive, path, name, shape)
+    except DatasetError:
+        raise
     except KeyError as error:
         raise DatasetError(f"{path}: {error.args[0] if error.args else error}") from None
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        NotImplementedError,
-    ) as error:
+    except Exception as error:
+        # zipfile and NumPy let through what their parsers raise, down to Python's own tokenizer.
         raise DatasetError(f"{path}: expected a NumPy archive: {_reason(error)}") from None
     return arrays
 
@@ -127,6 +119,10 @@ def read_npz(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Pixels
 def _read_npy(archive: zipfile.ZipFile, path: Path, name: str, shape: tuple[int, ...]) -> Pixels:
     """One array; its header is checked before its pixels are read."""
     size = int(np.prod(shape))
+    compression = archive.getinfo(f"{name}.npy").compress_type
+    if compression not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # The others unpack more than they are asked for.
+        raise ValueError(f"expected {name} stored or deflated, got compression {compression}")
     with archive.open(f"{name}.npy") as member:
         version = np.lib.format.read_magic(member)
         if version != (1, 0):
@@ -140,91 +136,20 @@ def _read_npy(archive: zipfile.ZipFile, path: Path, name: str, shape: tuple[int,
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-class _PickledDtype:
-    """Stands for ``numpy.dtype`` while a pickle is read; remembers which type it names."""
-
-    def __init__(self, name: object = None, *_: object) -> None:
-        self.name = name
-
-    def __setstate__(self, state: object) -> None:
-        """Byte order and alignment, which single bytes don't have."""
-
-
-class _PickledArray:
-    """Stands for ``numpy.ndarray`` while a pickle is read; nothing is allocated before the shape is checked."""
-
-    def __init__(self, *_: object) -> None:
-        self.state: object = None
-
-    def __setstate__(self, state: object) -> None:
-        self.state = state
-
-    def as_bytes_of(self, path: Path, shape: tuple[int, int]) -> Pixels:
-        """The array, if it is of bytes in this shape."""
-        if not isinstance(self.state, tuple) or len(self.state) != 5:
-            raise DatasetError(f"{path}: expected a pickled array under b'data'")
-        _, found, dtype, fortran, content = self.state
-        kind = dtype.name if isinstance(dtype, _PickledDtype) else None
-        if found != shape or kind not in ("u1", b"u1") or fortran:
-            raise DatasetError(f"{path}: expected bytes of the shape {shape} under b'data', got {_brief(found)}")
-        if isinstance(content, str):
-            content = content.encode("latin1", "replace")
-        if not isinstance(content, bytes) or len(content) != shape[0] * shape[1]:
-            raise DatasetError(f"{path}: expected {shape[0] * shape[1]} bytes of pixels: the file is damaged")
-        return np.frombuffer(content, np.uint8).reshape(shape)
-
-
-def _bytes_of(text: object, encoding: object = "latin1", *_: object) -> bytes:
-    """Python 2's way of pickling bytes: ``_codecs.encode(text, "latin1")``."""
-    if not isinstance(text, str) or encoding != "latin1":
-        raise pickle.UnpicklingError("expected bytes as Latin-1 text")
-    return text.encode("latin1")
-
-
-# What CIFAR's published pickles name. The stand-ins only remember what they are given.
-_HARMLESS: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
-    ("numpy._core.multiarray", "_reconstruct"): _PickledArray,
-    ("numpy", "ndarray"): _PickledArray,
-    ("numpy", "dtype"): _PickledDtype,
-    ("_codecs", "encode"): _bytes_of,
-}
-
-
-class _Restricted(pickle._Unpickler):
-    """The unpickler in Python: the one in C allocates for a memo index that a damaged file makes up."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _HARMLESS:
-            return _HARMLESS[module, name]
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not data")
-
-    def persistent_load(self, pid: object) -> NoReturn:
-        raise pickle.UnpicklingError("it refers to objects outside the file")
-
-
-def restricted_pickle(path: Path) -> object:
-    """Read a pickle that holds only numbers, texts, lists, dictionaries and NumPy arrays of bytes.
-
-    Raises:
-        DatasetError: the file can't be read, is damaged, or would run code.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path}: {_reason(error)}") from None
-    try:
-        return _Restricted(io.BytesIO(content), encoding="bytes").load()
-    except Exception as error:
-        raise DatasetError(f"{path}: expected a pickle of images and labels: {_reason(error)}") from None
+def _pixels_of(array: PickledArray, path: Path, shape: tuple[int, int]) -> Pixels:
+    """A pickled array, if it is of bytes in this shape."""
+    if not isinstance(array.state, tuple) or len(array.state) != 5:
+        raise DatasetError(f"{path}: expected a pickled array under b'data'")
+    _, found, dtype, fortran, content = array.state
+    kind = dtype.name if isinstance(dtype, PickledDtype) else None
+    if found != shape or kind not in ("u1", b"u1") or fortran:
+        raise DatasetError(f"{path}: expected bytes of the shape {shape} under b'data', got {brief(found)}")
+    if not isinstance(content, bytes) or len(content) != shape[0] * shape[1]:
+        raise DatasetError(f"{path}: expected {shape[0] * shape[1]} bytes of pixels: the file is damaged")
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) or type(error).__name__
-
-
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__

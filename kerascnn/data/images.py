@@ -23,6 +23,14 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 # The published way of looking at ImageNet: the short side to 256, then the middle 224.
 RESIZE_PER_CROP = 256 / 224
 
+# Pillow's own limit. Below it, no PNG or JPEG packs more than about 8,000 pixels into a byte.
+MAX_PIXELS = 89_478_485
+MAX_PIXELS_PER_BYTE = 10_000
+PIXELS_AT_LEAST = 2**20
+
+# An image longer than this many times its short side is cut before it is resized.
+LONGEST_SHAPE = 8
+
 # The largest difference in size that is padded or cropped away; beyond it images are resized.
 LARGEST_PADDING = 8
 
@@ -171,6 +179,11 @@ def open_image(path: Path) -> Image.Image:
     """
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as image:
+            most = min(MAX_PIXELS, PIXELS_AT_LEAST + MAX_PIXELS_PER_BYTE * path.stat().st_size)
+            if image.width * image.height > most:
+                raise ValueError(
+                    f"it claims {image.width:,}×{image.height:,} pixels, more than the {most:,} it may have"
+                )
             image.load()
             if image.mode.startswith("I"):
                 # 16 bits of grey; Pillow's own conversion would cut everything above 255 to white.
@@ -183,10 +196,21 @@ def open_image(path: Path) -> Image.Image:
 
 def resize_and_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The short side to 256/224 of the wanted one, then the middle: how ImageNet is validated (single view)."""
+    image = _without_far_ends(image)
     height, width = size
     scale = max(height / image.height, width / image.width) * RESIZE_PER_CROP
     new = max(width, round(image.width * scale)), max(height, round(image.height * scale))
     image = image.resize(new, Image.Resampling.BILINEAR)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def _without_far_ends(image: Image.Image) -> Image.Image:
+    """The middle of a very long image: enlarged with its ends, a strip of one pixel would fill the memory."""
+    longest = LONGEST_SHAPE * min(image.size)
+    if max(image.size) <= longest:
+        return image
+    width, height = min(image.width, longest), min(image.height, longest)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json
 
 from kerascnn.errors import RunError, UsageError
 from kerascnn.runs import events as ev
@@ -74,13 +75,12 @@ class Inbox:
         end = content.rfind(b"\n") + 1
         self._offset += end
         commands = [parse_command(line) for line in content[:end].splitlines()]
-        fresh = [
-            command
-            for command in commands
-            if command is not None and command.id not in self._applied and command.process in (None, os.getpid())
-        ]
-        self._applied.update(command.id for command in fresh)
-        return fresh
+        fresh: dict[str, Command] = {}
+        for command in commands:
+            if command is not None and command.id not in self._applied and command.process in (None, os.getpid()):
+                fresh.setdefault(command.id, command)
+        self._applied.update(fresh)
+        return list(fresh.values())
 
 
 def parse_command(line: bytes) -> Command | None:
@@ -88,8 +88,8 @@ def parse_command(line: bytes) -> Command | None:
     if len(line) > MAX_LINE:
         return None
     try:
-        return Command.model_validate(json.loads(line))
-    except (ValueError, RecursionError):
+        return Command.model_validate(from_json(line))
+    except ValueError:
         return None
 
 

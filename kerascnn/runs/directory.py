@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -12,9 +11,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import filelock
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from kerascnn.catalog import read_recipe
 from kerascnn.errors import RunError, UnknownNameError, nearest
@@ -26,6 +27,39 @@ from kerascnn.runs.process import identity_of_process
 RUNS_FOLDER = Path("runs")
 
 EPOCH_COLUMNS = ("epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+
+
+_Figure = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+class _LearntFrom(BaseModel):
+    """``dataset`` in environment.json."""
+
+    name: str = ""
+    where: str = ""
+    fingerprint: str = ""
+    class_names: list[str] = []
+
+
+class _PixelStatistics(BaseModel):
+    """``pixel_statistics`` in environment.json."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mean: list[_Figure]
+    deviation: list[_Figure]
+
+
+# What readers take from environment.json and result.json.
+_TYPES: dict[str, TypeAdapter[Any]] = {
+    "backend": TypeAdapter(str),
+    "device": TypeAdapter(str),
+    "versions": TypeAdapter(dict[str, str]),
+    "dataset": TypeAdapter(_LearntFrom),
+    "pixel_statistics": TypeAdapter(_PixelStatistics | None),
+    "command": TypeAdapter(list[str]),
+    "message": TypeAdapter(str),
+}
 
 
 @dataclass(frozen=True)
@@ -103,12 +137,12 @@ class Run:
         return read_recipe(self.recipe_file)
 
     def environment(self) -> dict[str, Any]:
-        """What ``environment.json`` holds; empty while it isn't written yet."""
-        return _read_object(self.environment_file)
+        """What ``environment.json`` holds, less what is damaged; empty while it isn't written yet."""
+        return _well_typed(_read_object(self.environment_file))
 
     def result(self) -> dict[str, Any]:
-        """What ``result.json`` holds; empty before the run's first end."""
-        return _read_object(self.result_file)
+        """What ``result.json`` holds, less what is damaged; empty before the run's first end."""
+        return _well_typed(_read_object(self.result_file))
 
     def events(self) -> list[ev.Event]:
         """All events, without what resumes took back."""
@@ -324,7 +358,20 @@ def write_metrics(path: Path, epochs: list[ev.EpochDone]) -> None:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        content = from_json(path.read_bytes())
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _well_typed(content: dict[str, Any]) -> dict[str, Any]:
+    """A value of another type than it was written in counts as not written."""
+    return {key: value for key, value in content.items() if key not in _TYPES or _fits(_TYPES[key], value)}
+
+
+def _fits(kind: TypeAdapter[Any], value: Any) -> bool:
+    try:
+        kind.validate_python(value)
+    except ValidationError:
+        return False
+    return True

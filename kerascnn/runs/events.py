@@ -6,12 +6,22 @@ that isn't finished, and steps that a later resume took back.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 FORMAT = 1
 
@@ -34,6 +44,10 @@ def _to_json(value: float) -> float | str:
 
 # JSON has no NaN; as a text it survives every reader.
 Number = Annotated[float, BeforeValidator(_from_json), PlainSerializer(_to_json, when_used="json")]
+# What a reader may count, add up and show as a time without a thought: a line beyond these is no event.
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Seconds = Annotated[float, Field(ge=0, lt=1e12)]
+Moment = Annotated[float, Field(ge=0, lt=253_402_214_400)]  # the end of the year 9999
 
 
 class Event(BaseModel):
@@ -42,30 +56,30 @@ class Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     kind: str
-    time: float = Field(default_factory=time.time)
+    time: Moment = Field(default_factory=time.time)
 
 
 class RunStarted(Event):
     """A process has begun to work on the run; comes again with each resume."""
 
     kind: Literal["run started"] = "run started"
-    format: int = FORMAT
+    format: Count = FORMAT
     model: str
     dataset: str
     backend: str
-    epochs: int
-    batch_size: int
-    pid: int
+    epochs: Count
+    batch_size: Count
+    pid: Count
 
 
 class DataLoaded(Event):
     """The size of what is learnt from. ``steps_per_epoch`` batches make an epoch."""
 
     kind: Literal["data loaded"] = "data loaded"
-    train_images: int
-    val_images: int
-    steps_per_epoch: int
-    classes: int
+    train_images: Count
+    val_images: Count
+    steps_per_epoch: Count
+    classes: Count
     where: str
 
 
@@ -74,7 +88,7 @@ class Phase(Event):
 
     kind: Literal["phase"] = "phase"
     phase: PhaseName
-    epoch: int | None = None
+    epoch: Count | None = None
 
 
 class StepDone(Event):
@@ -86,37 +100,37 @@ class StepDone(Event):
     """
 
     kind: Literal["step"] = "step"
-    step: int
-    epoch: int
+    step: Count
+    epoch: Count
     loss: Number
     mean_loss: Number
     accuracy: Number
     learning_rate: Number
     images_per_s: Number
-    elapsed: float
+    elapsed: Seconds
 
 
 class ValidationProgress(Event):
     """How far a validation pass is."""
 
     kind: Literal["validation progress"] = "validation progress"
-    epoch: int
-    done: int
-    batches: int
+    epoch: Count
+    done: Count
+    batches: Count
 
 
 class EpochDone(Event):
     """An epoch with its validation. ``seconds`` is both together."""
 
     kind: Literal["epoch"] = "epoch"
-    epoch: int
-    step: int
+    epoch: Count
+    step: Count
     loss: Number
     accuracy: Number
     val_loss: Number
     val_accuracy: Number
     learning_rate: Number
-    seconds: float
+    seconds: Seconds
     images_per_s: Number
     best: bool
 
@@ -125,21 +139,21 @@ class CheckpointWritten(Event):
     """A checkpoint is whole on disk, ``file`` being relative to the run directory."""
 
     kind: Literal["checkpoint"] = "checkpoint"
-    step: int
+    step: Count
     file: str
     reason: CheckpointReason
-    bytes: int
-    seconds: float
+    bytes: Count
+    seconds: Seconds
 
 
 class Resumed(Event):
     """The run goes on from a checkpoint: recorded steps after ``step`` and epochs after ``epoch`` are void."""
 
     kind: Literal["resumed"] = "resumed"
-    step: int
-    epoch: int
-    epochs: int
-    elapsed: float
+    step: Count
+    epoch: Count
+    epochs: Count
+    elapsed: Seconds
     file: str
 
 
@@ -152,9 +166,9 @@ class ControlApplied(Event):
     kind: Literal["control"] = "control"
     id: str
     command: Literal["pause", "resume", "stop", "set-lr", "extend"]
-    value: float | None = None
-    step: int
-    epochs: int
+    value: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    step: Count
+    epochs: Count
 
 
 class LayerStatistics(Event):
@@ -167,13 +181,20 @@ class LayerStatistics(Event):
     """
 
     kind: Literal["layer statistics"] = "layer statistics"
-    step: int
+    step: Count
     layers: tuple[str, ...]
     gradient_norm: tuple[Number | None, ...]
     update_over_weight: tuple[Number | None, ...]
     between_images: tuple[Number | None, ...]
     dead: tuple[Number | None, ...]
     saturated: tuple[Number | None, ...]
+
+    @model_validator(mode="after")
+    def _a_figure_a_layer(self) -> LayerStatistics:
+        for name in ("gradient_norm", "update_over_weight", "between_images", "dead", "saturated"):
+            if len(getattr(self, name)) != len(self.layers):
+                raise ValueError(f"{name}: expected {len(self.layers)} figures, got {len(getattr(self, name))}")
+        return self
 
 
 class Found(Event):
@@ -183,7 +204,7 @@ class Found(Event):
     severity: Literal["warning", "verdict"]
     symptom: str
     layer: str | None = None
-    step: int
+    step: Count
     cause: str
     remedies: tuple[str, ...] = ()
     evidence: dict[str, Number] = {}
@@ -194,7 +215,7 @@ class Warned(Event):
 
     kind: Literal["warning"] = "warning"
     message: str
-    step: int | None = None
+    step: Count | None = None
 
 
 class RunEnded(Event):
@@ -203,9 +224,9 @@ class RunEnded(Event):
     kind: Literal["run ended"] = "run ended"
     state: EndState
     message: str
-    step: int
-    elapsed: float
-    exit_code: int
+    step: Count
+    elapsed: Seconds
+    exit_code: Count
 
 
 KnownEvent = (
@@ -286,19 +307,22 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
 def effective(events: Iterable[Event]) -> list[Event]:
     """The events without the steps, epochs and checkpoints that a resume took back."""
     kept: list[Event] = []
-    for event in events:
+    step = epoch = math.inf
+    resumed = False
+    # From the end: what came before several resumes is voided by the earliest place that one of them went back to.
+    for event in reversed(list(events)):
         if isinstance(event, Resumed):
-            kept = [old for old in kept if not _voided(old, event)]
+            step, epoch, resumed = min(step, event.step), min(epoch, event.epoch), True
+        elif isinstance(event, (StepDone, CheckpointWritten, LayerStatistics, Found)):
+            if event.step > step:
+                continue
+        elif isinstance(event, EpochDone):
+            if event.epoch > epoch:
+                continue
+        elif isinstance(event, RunEnded) and resumed:
+            continue
         kept.append(event)
-    return kept
-
-
-def _voided(event: Event, resumed: Resumed) -> bool:
-    if isinstance(event, (StepDone, CheckpointWritten, LayerStatistics, Found)):
-        return event.step > resumed.step
-    if isinstance(event, EpochDone):
-        return event.epoch > resumed.epoch
-    return isinstance(event, RunEnded)
+    return kept[::-1]
 
 
 def of_kind(events: Iterable[Event], kind: type[SomeEvent]) -> Iterator[SomeEvent]:

@@ -11,13 +11,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from kerascnn.errors import CheckpointError
+from kerascnn.errors import CheckpointError, brief
+from kerascnn.runs.events import Count, EpochDone, Seconds
 from kerascnn.runs.files import write_bytes
 
 FORMAT = "1"
@@ -30,27 +32,49 @@ Position = tuple[int, int]
 Named = TypeVar("Named")
 
 
+def _is_epoch(row: dict[str, Any]) -> dict[str, Any]:
+    EpochDone(**row)
+    return row
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
 @dataclass
 class Progress:
     """Where a run is. Epochs and steps are counted from 0: ``step`` steps are done, epoch ``epoch`` is under way."""
 
-    epoch: int = 0
-    step_in_epoch: int = 0
-    step: int = 0
-    elapsed: float = 0.0
-    epoch_elapsed: float = 0.0
-    epoch_training: float = 0.0
-    loss_sum: float = 0.0
-    right: int = 0
-    seen: int = 0
-    learning_rate_scale: float = 1.0
-    epochs: int = 0
-    best: float | None = None
-    best_epoch: int = 0
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    epoch: Count = 0
+    step_in_epoch: Count = 0
+    step: Count = 0
+    elapsed: Seconds = 0.0
+    epoch_elapsed: Seconds = 0.0
+    epoch_training: Seconds = 0.0
+    loss_sum: Finite = 0.0
+    right: Count = 0
+    seen: Count = 0
+    learning_rate_scale: Annotated[Finite, Field(ge=0)] = 1.0
+    epochs: Count = 0
+    best: Finite | None = None
+    best_epoch: Count = 0
     best_checkpoint: str | None = None
     applied: list[str] = field(default_factory=list)
     """Ids of the commands that users gave and that are part of this state."""
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Annotated[dict[str, Any], AfterValidator(_is_epoch)]] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Hold the counts against one another: every step saw an image.
+
+        Raises:
+            ValueError: they can't all be true.
+        """
+        if not self.step_in_epoch <= self.step or not max(self.right, self.step_in_epoch) <= self.seen:
+            raise ValueError(
+                f"step {self.step}, {self.step_in_epoch} in the epoch, with {self.right} images right out of "
+                f"{self.seen} can't be"
+            )
 
     @property
     def position(self) -> Position:
@@ -65,6 +89,10 @@ class Checkpoint:
     arrays: Arrays
     progress: Progress
     identity: dict[str, Any]
+
+
+_PROGRESS = TypeAdapter(Progress)
+_IDENTITY = TypeAdapter(dict[str, Any])
 
 
 def checkpoint_name(step: int) -> str:
@@ -105,10 +133,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
         state = metadata["state"]
         expected, found = metadata["sha256"], _digest(state, arrays)
         parsed = json.loads(state)
-        progress = Progress(**parsed["progress"])
-        identity = dict(parsed["identity"])
+        progress = _PROGRESS.validate_python(parsed["progress"])
+        progress.check()
+        identity = _IDENTITY.validate_python(parsed["identity"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "all of it"
+        raise CheckpointError(
+            f"{path}: expected the state of a run: {brief(where)}: {first['msg']}, got {brief(first['input'])}"
+        ) from None
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: expected a whole checkpoint: {error}") from None
+        reason = str(error).partition("\n")[0][:200] or type(error).__name__
+        raise CheckpointError(f"{path}: expected a whole checkpoint: {reason}") from None
     if found != expected:
         raise CheckpointError(f"{path}: expected SHA-256 {expected}, got {found}: the file is damaged")
     return Checkpoint(arrays, progress, identity)

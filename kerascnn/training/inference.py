@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,8 +67,10 @@ def load_network(run: Run, *, which: Which = "best", backend: str | None = None,
     model = build_model(recipe, mean=statistics.get("mean"), deviation=statistics.get("deviation"))
     try:
         model.load_weights(weights)
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise RunError(f"{weights}: expected the weights of {recipe.name}: {str(error).splitlines()[0]}") from None
+    except Exception as error:
+        # Keras, zipfile and HDF5 each raise whatever they stumble over in a damaged file.
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise RunError(f"{weights}: expected the weights of {recipe.name}: {reason}") from None
     return model
 
 
@@ -110,7 +111,9 @@ def predict(run: Run, model: keras.Model, files: Sequence[Path], *, top: int = 5
         DatasetError: a file doesn't decode.
     """
     recipe = run.recipe()
-    names = run.environment().get("dataset", {}).get("class_names") or [str(n) for n in range(recipe.classes)]
+    names = run.environment().get("dataset", {}).get("class_names", [])
+    if len(names) != recipe.classes:
+        names = [str(number) for number in range(recipe.classes)]
     predictions = []
     for file in files:
         pixels = as_input(file, recipe.input_shape, like_training=not is_folder(recipe.dataset))

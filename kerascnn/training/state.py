@@ -33,21 +33,35 @@ def put_state(model: keras.Model, optimizer: keras.optimizers.Optimizer, arrays:
         CheckpointError: an array is missing, or has another shape or type than its variable.
     """
     variables = in_order("model", model.variables) | in_order("optimizer", optimizer.variables)
-    for name, variable in variables.items():
+    for name, now in take_state(model, optimizer).items():
+        what = variables[name].path if name in variables else name
         if name not in arrays:
-            raise CheckpointError(f"expected {name} for {variable.path}, and the checkpoint doesn't hold it")
-        if arrays[name].shape != tuple(variable.shape):
+            if name not in variables:
+                continue  # written on a machine without this generator
+            raise CheckpointError(f"expected {name} for {what}, and the checkpoint doesn't hold it")
+        found = arrays[name]
+        if (found.shape, found.dtype) != (now.shape, now.dtype):
             raise CheckpointError(
-                f"{variable.path}: expected the shape {tuple(variable.shape)}, the checkpoint has {arrays[name].shape}"
+                f"{what}: expected the shape {now.shape} of {now.dtype}, "
+                f"the checkpoint has {found.shape} of {found.dtype}"
             )
+    _put_generators(arrays)
     for name, variable in variables.items():
         variable.assign(arrays[name])
-    if keras.backend.backend() == "torch" and "torch/cpu" in arrays:
-        import torch
 
+
+def _put_generators(arrays: Arrays) -> None:
+    """Torch's own random generators, which check their state themselves."""
+    if keras.backend.backend() != "torch" or "torch/cpu" not in arrays:
+        return
+    import torch
+
+    try:
         torch.set_rng_state(torch.from_numpy(arrays["torch/cpu"].copy()))
         if torch.cuda.is_available() and "torch/cuda" in arrays:
             torch.cuda.set_rng_state(torch.from_numpy(arrays["torch/cuda"].copy()))
+    except (RuntimeError, TypeError) as error:
+        raise CheckpointError(f"expected the state of torch's random generator: {error}") from None
 
 
 def identity_of(recipe: Recipe, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:

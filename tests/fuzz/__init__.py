@@ -1,0 +1,1 @@
+"""What every reader does with files that nobody meant: damaged, made up, or hostile."""
