@@ -9,11 +9,10 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 
-import psutil
-
 from kerascnn.catalog import load_recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run
+from kerascnn.runs.process import identity_of_process
 
 BEGAN = 1_800_000_000.0
 STEPS_PER_EPOCH = 40
@@ -177,8 +176,8 @@ def append(run: Run, *happened: ev.Event) -> None:
 
 def own(run: Run, pid: int | None = None) -> None:
     """Make a process the run's owner, by default this one."""
-    process = psutil.Process(pid)
-    content = {"pid": process.pid, "process_started": process.create_time(), "host": socket.gethostname()}
+    pid = pid or os.getpid()
+    content = {"pid": pid, "process": identity_of_process(pid), "host": socket.gethostname()}
     (run.path / "owner.json").write_text(json.dumps(content))
 
 

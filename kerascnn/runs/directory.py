@@ -25,6 +25,7 @@ from kerascnn.runs.files import remove_unfinished, write_json, write_text
 from kerascnn.runs.process import identity_of_process
 
 RUNS_FOLDER = Path("runs")
+MAX_PID = 2**32
 
 EPOCH_COLUMNS = ("epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 
@@ -152,7 +153,7 @@ class Run:
         """The process that works on this run now, or None."""
         content = _read_object(self.path / "owner.json")
         pid = content.get("pid")
-        if type(pid) is not int or pid < 1 or content.get("host") != socket.gethostname():
+        if type(pid) is not int or not 0 < pid < MAX_PID or content.get("host") != socket.gethostname():
             return None
         identity = identity_of_process(pid)
         return pid if identity is not None and identity == content.get("process") else None

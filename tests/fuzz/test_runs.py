@@ -188,7 +188,7 @@ ENVIRONMENT: dict[str, Any] = {
     "command": ["kerascnn", "train"],
 }
 RESULT: dict[str, Any] = {"state": "finished", "message": "done", "exit_code": 0, "figures": {"loss": 1.0}}
-OWNER: dict[str, Any] = {"pid": 1, "process_started": 1.0, "host": "h"}
+OWNER: dict[str, Any] = {"pid": 1, "process": "boot:1", "host": "h"}
 
 
 def object_like(plausible: dict[str, Any]) -> st.SearchStrategy[bytes]:
@@ -250,7 +250,5 @@ def test_a_run_directory_is_listed_and_shown(
 @example(pid=True, started=0)
 @example(pid=2**63, started=float("nan"))
 def test_an_owner_that_nobody_is(folder: Path, pid: Any, started: Any) -> None:
-    (folder / "owner.json").write_text(
-        json.dumps({"pid": pid, "process_started": started, "host": socket.gethostname()})
-    )
+    (folder / "owner.json").write_text(json.dumps({"pid": pid, "process": started, "host": socket.gethostname()}))
     answer(Run(folder).owner, size=100)
