@@ -10,8 +10,9 @@ names, or else the first that is installed.
 
 from __future__ import annotations
 
+import importlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kerascnn.catalog import list_models, load_recipe
 from kerascnn.errors import (
@@ -26,10 +27,11 @@ from kerascnn.errors import (
 )
 from kerascnn.recipe import Recipe
 from kerascnn.runs.directory import Run, open_run
-from kerascnn.training.session import Options, Result, resume, train
 
 if TYPE_CHECKING:
     import keras
+
+    from kerascnn.training.session import Options, Result, resume, train
 
 __all__ = [
     "BackendError",
@@ -51,6 +53,13 @@ __all__ = [
     "resume",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what trains when it is first asked for: the terminal UI paints without it."""
+    if name in ("Options", "Result", "resume", "train"):
+        return getattr(importlib.import_module("kerascnn.training.session"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def build_model(
