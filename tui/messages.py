@@ -1,0 +1,41 @@
+"""What a screen asks of the app."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.message import Message
+
+from kerascnn.runs.directory import Run
+
+
+class OpenRun(Message):
+    """Show a run."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+
+
+class ResumeRun(Message):
+    """Start a process that goes on with a run, and show the run."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+
+
+class NewRun(Message):
+    """Fill in the form for a run of this network."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self.model = model
+
+
+class Overlay(Message):
+    """Lay the curves of several runs over one another."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        super().__init__()
+        self.runs = list(runs)
