@@ -39,3 +39,7 @@ class Overlay(Message):
     def __init__(self, runs: Sequence[Run]) -> None:
         super().__init__()
         self.runs = list(runs)
+
+
+class LedgerChanged(Message, bubble=False):
+    """The app to a screen: a run has come, gone or moved on."""

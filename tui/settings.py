@@ -37,6 +37,30 @@ def settings_file() -> Path:
     return platformdirs.user_config_path("kerascnn") / "tui.toml"
 
 
+class Keeper:
+    """The settings with their file. A damaged file is told of and never overwritten; the defaults hold meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problem = ""
+        try:
+            self.settings = load_settings(path)
+        except UsageError as error:
+            self.settings = Settings()
+            self.problem = f"{error}. The defaults hold, and the file stays as it is."
+
+    def keep(self, **changes: object) -> None:
+        """Change settings for now and for next time.
+
+        Raises:
+            UsageError: the file is damaged or can't be written; the change holds for now all the same.
+        """
+        self.settings = self.settings.model_copy(update=changes)
+        if self.problem:
+            raise UsageError(f"not kept for next time: {self.path} is damaged")
+        save_settings(self.path, self.settings)
+
+
 def load_settings(path: Path) -> Settings:
     """Read the settings; a file that isn't there means the defaults.
 
