@@ -233,12 +233,18 @@ class KerascnnApp(App[str]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every action of the screen by name, then the themes."""
         seen: set[tuple[str, str]] = set()
-        for key, (node, binding, enabled, _) in screen.active_bindings.items():
+        for node, binding, enabled, _ in screen.active_bindings.values():
             name = (binding.action, binding.description)
             if not enabled or not binding.description or name in seen or binding.action == "command_palette":
                 continue
             seen.add(name)
-            yield SystemCommand(binding.description, f"key {key}", partial(self.run_action, binding.action, node))
+            yield SystemCommand(
+                binding.description,
+                f"key {self.get_key_display(binding)}",
+                partial(self.run_action, binding.action, node),
+                # What moves a cursor in any list can be found by name and would only bury the rest.
+                discover=binding.id is not None,
+            )
         for theme in THEME_NAMES:
             yield SystemCommand(f"Theme: {theme}", "colours, kept for next time", partial(self.use_theme, theme))
         turned = "off" if self.settings.ascii else "on"

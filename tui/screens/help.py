@@ -39,15 +39,12 @@ def help_text(screen: Screen[object]) -> str:
 
 def key_lines(screen: Screen[object]) -> list[KeyLine]:
     """The keys that work now, those of the focused widget first; several keys of one action in one line."""
-    lines: dict[tuple[str, str], KeyLine] = {}
+    keys: dict[tuple[str, str, str], list[str]] = {}
     for _, binding, enabled, _ in screen.active_bindings.values():
-        if not enabled or not binding.description:
-            continue
-        shown = screen.app.get_key_display(binding)
-        before = lines.get((binding.action, binding.description))
-        key = f"{before.key} {shown}" if before else shown
-        lines[binding.action, binding.description] = KeyLine(key, binding.description, binding.id or "")
-    return list(lines.values())
+        if enabled and binding.description:
+            shown = keys.setdefault((binding.action, binding.description, binding.id or ""), [])
+            shown += [key] if (key := screen.app.get_key_display(binding)) not in shown else []
+    return [KeyLine(" ".join(shown), label, name) for (_, label, name), shown in keys.items()]
 
 
 class HelpScreen(ModalScreen[None]):
@@ -77,13 +74,17 @@ class HelpScreen(ModalScreen[None]):
             )
 
     def _table(self) -> Content:
-        width = max((len(line.key) for line in self._keys), default=0)
-        labels = max((len(line.label) for line in self._keys), default=0)
-        return Content("\n").join(
+        """Our own keys as a table, those of every list and field in a paragraph below it."""
+        own = [line for line in self._keys if line.id]
+        width = max((len(line.key) for line in own), default=0)
+        labels = max((len(line.label) for line in own), default=0)
+        lines = [
             Content.assemble(
                 (plain(f"{line.key:<{width}}", ascii=self._ascii), "bold"),
                 f"  {line.label:<{labels}}  ",
                 (line.id, "$quiet"),
             )
-            for line in self._keys
-        )
+            for line in own
+        ]
+        others = " · ".join(f"{line.key} {line.label.lower()}" for line in self._keys if not line.id)
+        return Content("\n").join([*lines, Content(""), Content.styled(plain(others, ascii=self._ascii), "$quiet")])

@@ -150,7 +150,7 @@ class NewRunScreen(Screen[None]):
         if field.key == "dataset":
             with Row(id="folder-row"):
                 yield Label("path")
-                yield Input(text.removeprefix(FOLDER).removeprefix(":"), id="folder", compact=True)
+                yield Input(text.partition(":")[2], id="folder", compact=True)
             yield Static(id="where", classes="note", markup=False)
         yield Static(id=f"error-{_id(field.key)}", classes="error", markup=False)
 
@@ -205,7 +205,9 @@ class NewRunScreen(Screen[None]):
             self.query_one(f"#{_id(field.key)}").set_class(wrong, "-wrong")
         general = self._checked.error if self._checked.field is None else ""
         self._say(general, wrong=bool(general))
-        self.query_one("#command", Static).update(command_line(self.arguments))
+        command = self.query_one("#command", Static)
+        command.update(command_line(self.arguments))
+        command.set_class(bool(self._checked.error), "-unfit")
         self.query_one("#start", Button).disabled = self._starting or bool(self._checked.error) or not self._backends
         if self._checked.recipe is not None:
             self.query_one(Card).show(self._checked.recipe, about=False)

@@ -130,7 +130,7 @@ class ZooScreen(Screen[None]):
         networks.clear_options()
         networks.add_options(options)
         ids = [option.id for option in options]
-        if before in ids:
+        if before is not None and before in ids:
             networks.highlighted = ids.index(before)
         elif chosen:
             networks.highlighted = 1

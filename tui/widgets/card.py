@@ -76,7 +76,7 @@ class Card(Static):
         weights, cost = sum(line.weights for line in layers), sum(line.multiply_adds for line in layers)
         if not cost:
             return []
-        text = f"{weights:,} weights · {cost / 1e6:,.1f} M multiply-adds an image"
+        text = f"{weights:,} weights · {cost / 1e6:,.1f} M multiply-adds"
         return [Content(""), Content.styled(self._plain(text), "$quiet")]
 
     def _plain(self, text: str) -> str:
