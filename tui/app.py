@@ -36,14 +36,15 @@ class KerascnnApp(App[str]):
     TITLE = "kerascnn"
     CSS_PATH = "app.tcss"
     DEFAULT_MODE = "zoo"
-    HELP = "1 and 2 lead to the zoo and to the runs; Ctrl-P lists every action by name."
+    HELP = "1 and 2 lead to the zoo and to the runs; Ctrl-P lists every action by name; Ctrl-C quits as q does."
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (160, "-huge")]  # noqa: RUF012 - as Textual declares it
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "mode('zoo')", "Zoo", show=False, id="app.zoo"),
         Binding("2", "mode('runs')", "Runs", show=False, id="app.runs"),
         Binding("f1,question_mark", "help", "Help", key_display="?", id="app.help"),
         Binding("q,ctrl+q", "quit", "Quit", key_display="q", id="app.quit"),
-        Binding("ctrl+c", "quit", "Quit", show=False, priority=True, id="app.interrupt"),
+        Binding("ctrl+c", "quit", "", show=False, priority=True, id="app.interrupt"),
     ]
 
     def __init__(
@@ -81,6 +82,11 @@ class KerascnnApp(App[str]):
         from tui.screens.runs import RunsScreen
 
         return RunsScreen(self.ledger, self.backends, ascii=self.settings.ascii)
+
+    def get_key_display(self, binding: Binding) -> str:
+        """A key's sign, or its name where there are only letters."""
+        shown = super().get_key_display(binding)
+        return shown if not self.settings.ascii or shown.isascii() else binding.key
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """The chart colours for themes that don't name any."""
@@ -249,6 +255,13 @@ class KerascnnApp(App[str]):
             yield SystemCommand(f"Theme: {theme}", "colours, kept for next time", partial(self.use_theme, theme))
         turned = "off" if self.settings.ascii else "on"
         yield SystemCommand(f"ASCII signs: {turned}", "from the next start on", self.toggle_ascii)
+
+    def action_command_palette(self) -> None:
+        """Every action by name."""
+        from textual.command import CommandPalette
+
+        if self.use_command_palette and not isinstance(self.screen, CommandPalette):
+            self.push_screen(CommandPalette(placeholder="an action, such as a theme"))
 
     def use_theme(self, name: str) -> None:
         """Change the colours and keep them."""

@@ -215,7 +215,7 @@ def _plain(drawn: _Stack, recipe: Plain) -> None:
         elif recipe.skip == "full":
             drawn.part(LEAVES, convs)
             first = ", first by 1×1" if widened else ""
-            drawn.line(ADDED, f"over each conv{first} ─ pool")
+            drawn.line(ADDED, f"each conv{first} ─ pool")
         elif recipe.skip == "dense":
             drawn.part(LEAVES, f"{convs} ─ pool")
             drawn.shape = (*drawn.shape[:2], drawn.shape[2] + source[2])

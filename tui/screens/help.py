@@ -86,5 +86,7 @@ class HelpScreen(ModalScreen[None]):
             )
             for line in own
         ]
-        others = " · ".join(f"{line.key} {line.label.lower()}" for line in self._keys if not line.id)
+        others = " · ".join(
+            f"{line.key} {line.label.lower()}" for line in self._keys if not line.id and "+" not in line.key
+        )
         return Content("\n").join([*lines, Content(""), Content.styled(plain(others, ascii=self._ascii), "$quiet")])

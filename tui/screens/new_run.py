@@ -46,6 +46,10 @@ class Number(Input):
         self.about = f"{field.help} The key is {field.key}."
 
 
+class Form(VerticalScroll, can_focus=False, inherit_bindings=False):
+    """The fields. Up and down lead from one to the next, and the form scrolls with them."""
+
+
 class Row(Horizontal):
     """A label, its control, and below it what is wrong."""
 
@@ -103,11 +107,11 @@ class NewRunScreen(Screen[None]):
         title = Content.assemble(("new run of ", "$quiet"), (self._base.name, "bold"), f"  {self._base.summary}")
         yield Static(title, id="title")
         with Horizontal(id="body"):
-            with VerticalScroll(id="form", can_focus=False):
+            with Form(id="form"):
                 yield from self._backend_row()
                 for field in fields_of(self._base):
                     yield from self._row(field)
-            with VerticalScroll(id="layers", can_focus=False):
+            with Form(id="layers"):
                 yield Card(ascii=self._ascii)
         with Vertical(id="foot"):
             yield Static(id="estimate", markup=False)

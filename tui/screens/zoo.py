@@ -125,7 +125,7 @@ class ZooScreen(Screen[None]):
                 )
                 text = f" {name:<{room - len(number) - 1}}"
                 options.append(
-                    Option(Content.assemble(plain(text, ascii=self._ascii), (number, "$quiet")), id=recipe.name)
+                    Option(Content.assemble(plain(text, ascii=self._ascii), (number, "dim")), id=recipe.name)
                 )
         networks.clear_options()
         networks.add_options(options)

@@ -56,8 +56,8 @@ class Card(Static):
         gap = max(width - len(recipe.name) - len(weights), 1)
         lines = [
             Content.assemble((recipe.name, "bold"), " " * gap, weights),
-            Content(self._plain(recipe.summary)),
-            Content.styled(self._plain(recipe.paper), "$quiet"),
+            *(Content(self._plain(row)) for row in _wrapped(recipe.summary, width)),
+            *([Content.styled(self._plain(recipe.paper), "$quiet")] if recipe.paper else []),
             Content(""),
         ]
         for title, text in facts(recipe, self._entries):
