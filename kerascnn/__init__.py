@@ -26,12 +26,22 @@ from kerascnn.errors import (
     UsageError,
 )
 from kerascnn.recipe import Recipe
-from kerascnn.runs.directory import Run, open_run
 
 if TYPE_CHECKING:
     import keras
 
+    from kerascnn.runs.directory import Run, open_run
     from kerascnn.training.session import Options, Result, resume, train
+
+# Imported when they are first asked for: the terminal UI paints without them.
+_LATER = {
+    "Options": "kerascnn.training.session",
+    "Result": "kerascnn.training.session",
+    "resume": "kerascnn.training.session",
+    "train": "kerascnn.training.session",
+    "Run": "kerascnn.runs.directory",
+    "open_run": "kerascnn.runs.directory",
+}
 
 __all__ = [
     "BackendError",
@@ -56,9 +66,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what trains when it is first asked for: the terminal UI paints without it."""
-    if name in ("Options", "Result", "resume", "train"):
-        return getattr(importlib.import_module("kerascnn.training.session"), name)
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

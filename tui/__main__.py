@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _show(arguments: argparse.Namespace) -> str | None:
     from tui.app import KerascnnApp
-    from tui.launch import Places
+    from tui.places import Places
     from tui.settings import Keeper, settings_file
 
     keeper = Keeper(settings_file())

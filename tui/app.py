@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on, work
 from textual.app import App, SystemCommand
@@ -13,17 +13,17 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from kerascnn.errors import KerascnnError, RunError, UsageError, nearest
-from kerascnn.runs.control import ask, make_command
-from kerascnn.runs.directory import Run
 from kerascnn.training.backend import installed_backends
-from tui import launch
-from tui.launch import Places
 from tui.ledger import Entry, Ledger
 from tui.messages import LedgerChanged, NewRun, OpenRun, Overlay, ResumeRun
+from tui.places import Places
 from tui.screens.dialogs import Answer, Question, TooSmall
 from tui.screens.zoo import ZooScreen
 from tui.settings import DEFAULT_THEME, Keeper, settings_file
 from tui.themes import THEME_NAMES, THEMES, series_variables
+
+if TYPE_CHECKING:
+    from kerascnn.runs.directory import Run
 
 LOOK_EVERY_S = 1.0
 SMALLEST = (60, 15)
@@ -49,7 +49,7 @@ class KerascnnApp(App[str]):
 
     def __init__(
         self,
-        places: Places | None = None,
+        places: Places,
         *,
         keeper: Keeper | None = None,
         overrides: Mapping[str, object] | None = None,
@@ -64,7 +64,7 @@ class KerascnnApp(App[str]):
             run: a run to open at once.
         """
         super().__init__()
-        self.places = places or Places()
+        self.places = places
         self._keeper = keeper or Keeper(settings_file())
         self.settings = self._keeper.settings.model_copy(update=dict(overrides or {}))
         self.ledger = Ledger(self.places.runs_dir)
@@ -173,6 +173,7 @@ class KerascnnApp(App[str]):
 
     @work(group="resume")
     async def _start_again(self, run: Run) -> None:
+        from tui import launch
         from tui.screens.run import RunScreen
 
         try:
@@ -296,6 +297,8 @@ class KerascnnApp(App[str]):
 
 
 def _stop(entry: Entry) -> str:
+    from kerascnn.runs.control import ask, make_command
+
     try:
         ask(entry.run, make_command("stop", None))
     except KerascnnError as error:

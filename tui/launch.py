@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import tomli_w
 
 from kerascnn.errors import RunError
 from kerascnn.runs.directory import RUNS_FOLDER, Run
+from tui.places import Places
 
 # A run that uses every core leaves the interface its share.
 NICENESS = 10
@@ -35,21 +35,6 @@ OPTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Places:
-    """Where the interface was told to look; each goes into the commands that it starts."""
-
-    runs_dir: Path = RUNS_FOLDER
-    catalog: Path | None = None
-    data_dir: Path | None = None
-
-    def options(self) -> list[str]:
-        """The options that differ from the command's defaults."""
-        options = [] if self.runs_dir == RUNS_FOLDER else ["--runs-dir", str(self.runs_dir)]
-        options += ["--catalog", str(self.catalog)] if self.catalog else []
-        return options + (["--data-dir", str(self.data_dir)] if self.data_dir else [])
-
-
 def train_arguments(model: str, changes: Mapping[str, Any], backend: str, places: Places) -> list[str]:
     """The arguments of ``kerascnn`` that train a network with these changes to its recipe."""
     arguments = ["train", model, "--backend", backend]
@@ -58,13 +43,20 @@ def train_arguments(model: str, changes: Mapping[str, Any], backend: str, places
             arguments += [OPTIONS[key], str(value)]
         else:
             arguments += ["--set", f"{key}={_value(value)}"]
-    return arguments + places.options()
+    return arguments + _place_options(places)
 
 
 def resume_arguments(run: Run, places: Places) -> list[str]:
     """The arguments of ``kerascnn`` that go on with a run."""
     options = ["--data-dir", str(places.data_dir)] if places.data_dir else []
     return ["train", "--resume", str(run.path.absolute()), *options]
+
+
+def _place_options(places: Places) -> list[str]:
+    """Only what differs from the command's defaults."""
+    options = [] if places.runs_dir == RUNS_FOLDER else ["--runs-dir", str(places.runs_dir)]
+    options += ["--catalog", str(places.catalog)] if places.catalog else []
+    return options + (["--data-dir", str(places.data_dir)] if places.data_dir else [])
 
 
 def command_line(arguments: Sequence[str]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
-from kerascnn.runs.directory import Run
+if TYPE_CHECKING:
+    from kerascnn.runs.directory import Run
 
 
 class OpenRun(Message):

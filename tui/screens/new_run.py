@@ -24,9 +24,10 @@ from tui import launch
 from tui.estimate import estimate
 from tui.form import LEARNING_RATE, OPTIMIZER, Checked, Field, check, default_rate, fields_of, texts_of, where_data_lies
 from tui.glyphs import plain
-from tui.launch import Places, command_line, train_arguments
+from tui.launch import command_line, train_arguments
 from tui.ledger import Ledger
 from tui.messages import LedgerChanged, OpenRun
+from tui.places import Places
 from tui.widgets.card import Card
 from tui.widgets.choice import Choice, Option
 from tui.widgets.topbar import TopBar
