@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -54,6 +54,7 @@ class KerascnnApp(App[str]):
         keeper: Keeper | None = None,
         overrides: Mapping[str, object] | None = None,
         run: Run | None = None,
+        backends: Sequence[str] | None = None,
     ) -> None:
         """Reads nothing but the settings, where no keeper brings them.
 
@@ -62,16 +63,21 @@ class KerascnnApp(App[str]):
             keeper: the settings, by default those in the user's own file.
             overrides: settings of this one start, which aren't kept.
             run: a run to open at once.
+            backends: those that are installed, by default as found.
         """
         super().__init__()
         self.places = places
         self._keeper = keeper or Keeper(settings_file())
         self.settings = self._keeper.settings.model_copy(update=dict(overrides or {}))
         self.ledger = Ledger(self.places.runs_dir)
-        self.backends = installed_backends()
+        self.backends = installed_backends() if backends is None else list(backends)
         self._run = run
         for theme in THEMES:
             self.register_theme(theme)
+        # Before the first style sheet is read: changed later, every widget is dressed twice.
+        self.set_class(self.settings.ascii, "-ascii")
+        known = self.settings.theme in self.available_themes
+        self.set_reactive(App.theme, self.settings.theme if known else DEFAULT_THEME)
         self.add_mode("zoo", self._zoo)
         self.add_mode("runs", self._runs)
 
@@ -93,10 +99,12 @@ class KerascnnApp(App[str]):
         return series_variables(dark=self.current_theme.dark)
 
     def on_mount(self) -> None:
-        """Dress, say what there is to say, and look at the runs once the first screen is painted."""
-        self.set_class(self.settings.ascii, "-ascii")
+        """Say what there is to say, and look at the runs once the first screen is painted."""
         self.set_keymap(self.settings.keymap)
-        self._dress(self.settings.theme)
+        if self.settings.theme not in self.available_themes:
+            self._warn(
+                f"no theme is named {self.settings.theme!r}{nearest(self.settings.theme, self.available_themes)}"
+            )
         if self._keeper.problem:
             self._warn(self._keeper.problem)
         if self._run is not None:
@@ -104,12 +112,6 @@ class KerascnnApp(App[str]):
             self.post_message(OpenRun(self._run))
         self.call_after_refresh(self.look_at_runs)
         self.set_interval(LOOK_EVERY_S, self.look_at_runs)
-
-    def _dress(self, theme: str) -> None:
-        if theme not in self.available_themes:
-            self._warn(f"no theme is named {theme!r}{nearest(theme, self.available_themes)}")
-            theme = DEFAULT_THEME
-        self.theme = theme
 
     def _warn(self, message: str) -> None:
         self.notify(message, severity="warning", timeout=_ERROR_SHOWN_S, markup=False)

@@ -120,7 +120,7 @@ class NewRunScreen(Screen[None]):
             with Horizontal(id="go"):
                 yield Button("Start", id="start", compact=True)
                 yield Static(id="status", markup=False)
-        yield Footer(show_command_palette=False)
+        yield Footer(show_command_palette=False, compact=True)
 
     def _backend_row(self) -> ComposeResult:
         options = [Option(name, name in self._backends, install_line(name)) for name in BACKENDS]

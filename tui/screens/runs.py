@@ -119,7 +119,7 @@ class RunsScreen(Screen[None]):
         yield Static(id="empty", markup=False)
         yield RunsTable(cursor_type="row", cell_padding=1)
         yield Static(id="told", markup=False)
-        yield Footer(show_command_palette=False)
+        yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
         """Fill the table with what the ledger knows."""
@@ -185,7 +185,9 @@ class RunsScreen(Screen[None]):
         empty.display = not entries
         self.query_one(RunsTable).display = bool(entries)
         known = len(self._ledger.entries)
-        empty.update("no run fits the filter" if known else f"no runs in {self._ledger.folder} yet: 1 leads to the zoo")
+        empty.update(
+            "no run fits the filter" if known else f"no runs yet: 1 leads to the zoo\n\nlooked in {self._ledger.folder}"
+        )
         live = sum(entry.live for entry in entries)
         order = f"by {self._sort}" + (", last first" if self._reverse else "")
         parts = [f"{len(entries)} of {known} runs", f"{live} live", order]

@@ -75,6 +75,7 @@ class ZooScreen(Screen[None]):
         self._ascii = ascii
         self._recipes, self._problems = read_zoo(catalog)
         self._order: Order = "family"
+        self._narrow: bool | None = None
 
     def compose(self) -> ComposeResult:
         yield TopBar("zoo", self._backends, ascii=self._ascii)
@@ -87,16 +88,18 @@ class ZooScreen(Screen[None]):
                 yield Card(ascii=self._ascii)
             with VerticalScroll(id="recipe"):
                 yield Static(id="toml", markup=False)
-        yield Footer(show_command_palette=False)
+        yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
-        """Fill the list."""
+        """Show what couldn't be read; the list is filled once its width is known."""
         self._show_problems()
-        self._fill()
 
     def on_resize(self) -> None:
         """The figures beside the names come and go with the room for them."""
-        self.call_after_refresh(self._fill)
+        narrow = self.has_class("-narrow")
+        if narrow != self._narrow:
+            self._narrow = narrow
+            self._fill()
 
     @property
     def shown(self) -> Recipe | None:
@@ -111,7 +114,7 @@ class ZooScreen(Screen[None]):
         networks = self.query_one(Networks)
         before = self.shown.name if self.shown else None
         chosen = matching(self._recipes, self.query_one(Filter).value)
-        wide = not self.has_class("-narrow")
+        wide = not self._narrow
         room = 36 if wide else 28
         options: list[Option] = []
         for heading, recipes in ordered(chosen, self._order):
