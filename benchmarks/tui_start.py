@@ -67,7 +67,7 @@ def first_paint(repeats: int) -> dict[str, object]:
         for _ in range(repeats + 1):
             began = time.perf_counter()
             terminal = Terminal(["-m", "tui"], Path(name))
-            terminal.wait_for(lambda terminal=terminal: terminal.shows("cnn2_fmnist") and terminal.shows("New run"))
+            terminal.wait_for(lambda terminal=terminal: terminal.shows("cnn2_fmnist") and terminal.shows("new run"))
             times.append(time.perf_counter() - began)
             terminal.close()
     return {"first_paint_s": _spread(times[1:])}
@@ -83,7 +83,7 @@ def key_latency(presses: int) -> dict[str, object]:
         training = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=folder)
         terminal = Terminal(["-m", "tui"], folder)
         try:
-            terminal.wait_for(lambda: terminal.shows("New run"))
+            terminal.wait_for(lambda: terminal.shows("new run"))
             while run.summary().step < 3:
                 time.sleep(0.2)
             times = [_press(terminal, "\x1b[B" if number % 20 < 10 else "\x1b[A") for number in range(presses)]

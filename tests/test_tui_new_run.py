@@ -371,6 +371,28 @@ async def test_start_opens_the_run(tmp_path: Path) -> None:
             assert isinstance(app.screen, ZooScreen), "the form is done with"
 
 
+async def test_a_start_doesnt_tear_one_away_from_another_screen(tmp_path: Path) -> None:
+    run = make_run(tmp_path, end=None)
+    app = make_app(tmp_path)
+    away = asyncio.Event()
+
+    async def start(_: list[str], *, report: Callable[[str], None]) -> Run:
+        await away.wait()
+        return run
+
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await formed(app, pilot)
+        screen._start = start
+        await pilot.press("enter", "2")
+        away.set()
+        await settled(app, pilot)
+        assert "has started" in said(app)
+        await pilot.press("1")
+        await settled(app, pilot)
+        assert app.screen is screen
+        assert not screen.query_one("#start", Button).disabled
+
+
 async def test_what_the_command_says_is_shown_and_the_form_stays(tmp_path: Path) -> None:
     def answer(_: list[str]) -> Run:
         raise RunError("no dataset cifar10 in any of the places")

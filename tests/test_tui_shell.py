@@ -431,7 +431,7 @@ async def test_the_palette_has_every_action_of_every_screen(tmp_path: Path) -> N
             titles = {command.title for command in app.get_system_commands(app.screen)}
             named = {b.binding.description for b in app.screen.active_bindings.values() if b.binding.id}
             assert named - {""} <= titles
-            assert {f"Theme: {theme}" for theme in THEME_NAMES} <= titles
+            assert {f"theme: {theme}" for theme in THEME_NAMES} <= titles
 
 
 async def test_the_palette_does_what_it_says(tmp_path: Path) -> None:

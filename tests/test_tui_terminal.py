@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def start_training(terminal: Terminal, backend: str, folder: Path) -> Run:
     """From the first screen to a run of cnn2_fmnist on the embedded sample, by keys alone."""
-    terminal.until_shown("cnn2_fmnist", "New run")
+    terminal.until_shown("cnn2_fmnist", "new run")
     terminal.press("enter")
     terminal.until_shown("new run of cnn2_fmnist", "not known yet")
     terminal.step("tab", "backend")
@@ -92,7 +92,7 @@ def test_a_run_is_started_left_found_survives_a_kill_is_stopped_and_resumed(
     assert run.owner() == owner, "left running"
 
     terminal = Terminal("-m", "tui", folder=folder)
-    terminal.until_shown("New run")
+    terminal.until_shown("new run")
     terminal.press("2")
     terminal.until_shown("running", "fashion_mnist_mini", run.path.name)
     terminal.kill()
@@ -107,7 +107,7 @@ def test_a_run_is_started_left_found_survives_a_kill_is_stopped_and_resumed(
     assert stopped.state == "stopped"
 
     terminal = Terminal("-m", "tui", folder=folder)
-    terminal.until_shown("New run")
+    terminal.until_shown("new run")
     terminal.press("2")
     terminal.until_shown("stopped")
     terminal.press("r")

@@ -40,10 +40,10 @@ class KerascnnApp(App[str]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (160, "-huge")]  # noqa: RUF012 - as Textual declares it
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("1", "mode('zoo')", "Zoo", show=False, id="app.zoo"),
-        Binding("2", "mode('runs')", "Runs", show=False, id="app.runs"),
-        Binding("f1,question_mark", "help", "Help", key_display="?", id="app.help"),
-        Binding("q,ctrl+q", "quit", "Quit", key_display="q", id="app.quit"),
+        Binding("1", "mode('zoo')", "zoo", show=False, id="app.zoo"),
+        Binding("2", "mode('runs')", "runs", show=False, id="app.runs"),
+        Binding("f1,question_mark", "help", "help", key_display="?", id="app.help"),
+        Binding("q,ctrl+q", "quit", "quit", key_display="q", id="app.quit"),
         Binding("ctrl+c", "quit", "", show=False, priority=True, id="app.interrupt"),
     ]
 
@@ -255,7 +255,7 @@ class KerascnnApp(App[str]):
                 discover=binding.id is not None,
             )
         for theme in THEME_NAMES:
-            yield SystemCommand(f"Theme: {theme}", "colours, kept for next time", partial(self.use_theme, theme))
+            yield SystemCommand(f"theme: {theme}", "colours, kept for next time", partial(self.use_theme, theme))
         turned = "off" if self.settings.ascii else "on"
         yield SystemCommand(f"ASCII signs: {turned}", "from the next start on", self.toggle_ascii)
 

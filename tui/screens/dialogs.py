@@ -29,9 +29,9 @@ class Question(ModalScreen[str | None]):
     HELP = "Left and right go from answer to answer, Enter takes it; so does the letter before it. Escape takes none."
     CSS_PATH = "dialogs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "answer", "Back", show=False, id="question.back"),
-        Binding("left,up", "app.focus_previous", "Before", show=False, id="question.before"),
-        Binding("right,down", "app.focus_next", "After", show=False, id="question.after"),
+        Binding("escape", "answer", "back", show=False, id="question.back"),
+        Binding("left,up", "app.focus_previous", "before", show=False, id="question.before"),
+        Binding("right,down", "app.focus_next", "after", show=False, id="question.after"),
     ]
 
     def __init__(self, title: str, body: str, answers: Sequence[Answer], *, ascii: bool = False) -> None:  # noqa: A002
@@ -63,7 +63,7 @@ class Question(ModalScreen[str | None]):
 class TooSmall(ModalScreen[None]):
     """What is shown while the terminal is smaller than any screen can be read in."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("q,ctrl+q,ctrl+c", "app.exit_now", "Quit", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("q,ctrl+q,ctrl+c", "app.exit_now", "quit", show=False)]
     DEFAULT_CSS: ClassVar[str] = """
     TooSmall { background: $background; align: center middle; }
     TooSmall > Static { width: auto; text-align: center; }

@@ -52,7 +52,7 @@ class HelpScreen(ModalScreen[None]):
 
     CSS_PATH = "help.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,f1,question_mark,enter", "dismiss", "Back", show=False, id="help.back")
+        Binding("escape,f1,question_mark,enter", "dismiss", "back", show=False, id="help.back")
     ]
 
     def __init__(self, text: str, keys: Sequence[KeyLine], settings_path: str, *, ascii: bool = False) -> None:  # noqa: A002

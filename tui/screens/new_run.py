@@ -65,11 +65,11 @@ class NewRunScreen(Screen[None]):
     CSS_PATH = "new_run.tcss"
     AUTO_FOCUS = "#start"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+s", "start", "Start", id="new.start"),
-        Binding("y,ctrl+y", "copy", "Copy command", key_display="y", id="new.copy"),
-        Binding("escape", "back", "Back", id="new.back"),
-        Binding("up", "app.focus_previous", "Field above", show=False, id="new.up"),
-        Binding("down", "app.focus_next", "Field below", show=False, id="new.down"),
+        Binding("ctrl+s", "start", "start", id="new.start"),
+        Binding("y,ctrl+y", "copy", "copy command", key_display="y", id="new.copy"),
+        Binding("escape", "back", "back", id="new.back"),
+        Binding("up", "app.focus_previous", "field above", show=False, id="new.up"),
+        Binding("down", "app.focus_next", "field below", show=False, id="new.down"),
     ]
 
     def __init__(
@@ -260,7 +260,13 @@ class NewRunScreen(Screen[None]):
             self._check()
             self._say(str(error), wrong=True)
             return
-        self.post_message(OpenRun(run))
+        if self.is_current:
+            self.post_message(OpenRun(run))
+            return
+        # Whoever went on to another screen meanwhile isn't torn away from it.
+        self.notify(f"{run.name} has started", markup=False)
+        self._starting = False
+        self._check()
 
     def _say(self, text: str, *, wrong: bool = False) -> None:
         status = self.query_one("#status", Static)

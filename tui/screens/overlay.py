@@ -15,7 +15,7 @@ from kerascnn.runs.directory import Run
 class OverlayScreen(Screen[None]):
     """The names of the runs."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.pop_screen", "Back", id="overlay.back")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.pop_screen", "back", id="overlay.back")]
 
     def __init__(self, runs: list[Run]) -> None:
         super().__init__()

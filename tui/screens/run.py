@@ -17,7 +17,7 @@ from kerascnn.runs.directory import Run
 class RunScreen(Screen[None]):
     """The run's summary."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.pop_screen", "Back", id="run.back")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.pop_screen", "back", id="run.back")]
 
     def __init__(self, run: Run, *, clock: Callable[[], float] = time.time) -> None:
         super().__init__()

@@ -73,11 +73,11 @@ class RunsTable(DataTable[Text]):
         "stopped, interrupted or killed goes on with r from its last checkpoint."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "Open", id="runs.open"),
-        Binding("space", "screen.mark", "Select", id="runs.select"),
-        Binding("o", "screen.overlay", "Overlay", id="runs.overlay"),
-        Binding("r", "screen.resume", "Resume", id="runs.resume"),
-        Binding("d", "screen.delete", "Delete", id="runs.delete"),
+        Binding("enter", "select_cursor", "open", id="runs.open"),
+        Binding("space", "screen.mark", "select", id="runs.select"),
+        Binding("o", "screen.overlay", "overlay", id="runs.overlay"),
+        Binding("r", "screen.resume", "resume", id="runs.resume"),
+        Binding("d", "screen.delete", "delete", id="runs.delete"),
     ]
 
 
@@ -86,8 +86,8 @@ class RunsFilter(Input):
 
     HELP = "Type words, such as a network and a state; only rows that hold all of them stay. Escape empties the filter."
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down", "screen.focus_table", "Table", show=False, id="filter.down"),
-        Binding("escape", "screen.clear_filter", "Clear", show=False, id="filter.clear"),
+        Binding("down", "screen.focus_table", "table", show=False, id="filter.down"),
+        Binding("escape", "screen.clear_filter", "clear", show=False, id="filter.clear"),
     ]
 
 
@@ -97,10 +97,10 @@ class RunsScreen(Screen[None]):
     CSS_PATH = "runs.tcss"
     AUTO_FOCUS = "RunsTable"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "focus_filter", "Filter", id="runs.filter"),
-        Binding("s", "sort", "Sort", id="runs.sort"),
-        Binding("S", "reverse", "Reverse", show=False, id="runs.reverse"),
-        Binding("escape", "clear_filter", "Clear filter", show=False, id="runs.clear"),
+        Binding("slash", "focus_filter", "filter", id="runs.filter"),
+        Binding("s", "sort", "sort", id="runs.sort"),
+        Binding("S", "reverse", "reverse", show=False, id="runs.reverse"),
+        Binding("escape", "clear_filter", "clear filter", show=False, id="runs.clear"),
     ]
 
     def __init__(self, ledger: Ledger, backends: Sequence[str], *, ascii: bool = False) -> None:  # noqa: A002

@@ -32,7 +32,7 @@ class Networks(OptionList):
         "under the cursor; its card is on the right."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select", "New run", id="zoo.new_run"),
+        Binding("enter", "select", "new run", id="zoo.new_run"),
     ]
 
 
@@ -41,8 +41,8 @@ class Filter(Input):
 
     HELP = "Type words; only what holds all of them stays. Enter or Down goes to the list, Escape empties the filter."
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down", "screen.focus_list", "List", show=False, id="filter.down"),
-        Binding("escape", "screen.clear_filter", "Clear", show=False, id="filter.clear"),
+        Binding("down", "screen.focus_list", "list", show=False, id="filter.down"),
+        Binding("escape", "screen.clear_filter", "clear", show=False, id="filter.clear"),
     ]
 
 
@@ -61,10 +61,10 @@ class ZooScreen(Screen[None]):
     CSS_PATH = "zoo.tcss"
     AUTO_FOCUS = "Networks"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "focus_filter", "Filter", id="zoo.filter"),
-        Binding("s", "sort", "Sort", id="zoo.sort"),
-        Binding("r", "reload", "Reload", show=False, id="zoo.reload"),
-        Binding("escape", "clear_filter", "Clear filter", show=False, id="zoo.clear"),
+        Binding("slash", "focus_filter", "filter", id="zoo.filter"),
+        Binding("s", "sort", "sort", id="zoo.sort"),
+        Binding("r", "reload", "reload", show=False, id="zoo.reload"),
+        Binding("escape", "clear_filter", "clear filter", show=False, id="zoo.clear"),
     ]
 
     def __init__(self, catalog: Path | None, ledger: Ledger, backends: Sequence[str], *, ascii: bool = False) -> None:  # noqa: A002

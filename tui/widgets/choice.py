@@ -30,8 +30,8 @@ class Choice(Widget, can_focus=True):
 
     HELP = "Left and right take the option before and after. A greyed option isn't available; the line below says why."
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "move(-1)", "Before", show=False, id="choice.before"),
-        Binding("right,space", "move(1)", "After", show=False, id="choice.after"),
+        Binding("left", "move(-1)", "before", show=False, id="choice.before"),
+        Binding("right,space", "move(1)", "after", show=False, id="choice.after"),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {"choice--chosen", "choice--disabled"}
     DEFAULT_CSS: ClassVar[str] = """
