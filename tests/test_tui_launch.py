@@ -35,7 +35,7 @@ async def test_progress_is_reported_line_by_line_and_the_priority_is_lower(
     program(
         tmp_path,
         monkeypatch,
-        'sys.stderr.write("1 of 170 MB\\r2 of 170 MB\\r" + "x" * 100_000 + "\\n\\n" + str(os.nice(0)))\n'
+        'sys.stderr.write("1 of 170 MB\\r2 of 170 MB\\r" + "x" * 100_000 + "\\n\\n" + str(os.nice(0)) + "\\n")\n'
         'print(json.dumps({"run_dir": " ".join(sys.argv[3:])}))',
     )
     said: list[str] = []

@@ -90,6 +90,12 @@ def test_the_command_below_the_form_trains_what_the_form_shows(
     recipe, options = trained_by(line, monkeypatch)
     assert recipe == checked.recipe
     assert options.backend == "tensorflow"
+    trained = texts_of(recipe)
+    for field in fields:
+        number = field.kind != "choice" and texts[field.key]
+        assert (
+            (float(trained[field.key]) == float(texts[field.key])) if number else trained[field.key] == texts[field.key]
+        )
 
 
 def test_an_untouched_form_changes_nothing() -> None:

@@ -14,10 +14,12 @@ import pytest
 from kerascnn.runs.directory import Run, list_runs
 from kerascnn.training.backend import BACKENDS
 from tests.conftest import Command
-from tests.terminal import Terminal
 from tui.launch import NICENESS
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
+if sys.platform == "win32":
+    pytest.skip("pseudo-terminals are POSIX's", allow_module_level=True)
+
+from tests.terminal import Terminal
 
 
 @pytest.fixture
