@@ -59,7 +59,8 @@ COLUMNS = (
     Column("best val", lambda e: percent(e.best_val_accuracy), lambda e: e.best_val_accuracy or 0.0, right=True),
     Column("time", lambda e: duration(e.seconds), lambda e: e.seconds, right=True),
     Column("started", lambda e: f"{datetime.fromtimestamp(e.started):%d %b %H:%M}", lambda e: e.started, wide=True),
-    Column("run", lambda e: e.run.path.name, lambda e: e.run.path.name, wide=True),
+    # The last letters are enough to name a run on the command line.
+    Column("run", lambda e: e.run.path.name.rpartition("-")[2], lambda e: e.run.path.name, wide=True),
 )
 _NEWEST_FIRST = "started"
 
