@@ -50,8 +50,11 @@ def start_training(terminal: Terminal, backend: str, folder: Path) -> Run:
     terminal.until_shown("--dataset fashion_mnist_mini", "embedded")
     for label, value in (("epochs", "500"), ("batch size", "64")):
         terminal.step("tab", label)
-        terminal.press("empty", value)
-        terminal.until_shown(value)
+        # A bound key is done after the letters that follow it at once.
+        terminal.press("empty")
+        terminal.until(lambda: command_of(terminal).endswith("''"), f"{label} emptied")
+        terminal.press(value)
+        terminal.until(lambda value=value: command_of(terminal).endswith(value), f"{label} {value}")
     for label in ("optimizer", "learning rate", "scaling", "activation", "initializer", "BatchNorm", "skip", "seed"):
         terminal.step("tab", label)
     for label, value in (("limit train", "256"), ("limit val", "128")):
@@ -102,7 +105,7 @@ def test_a_run_is_started_left_found_survives_a_kill_is_stopped_and_resumed(
     terminal = Terminal("-m", "tui", run.path.name, folder=folder)
     terminal.until(lambda: run.summary().step > step, "a step after the interface was killed")
     assert run.owner() == owner
-    terminal.until_shown(run.path.name)
+    terminal.until_shown("cnn2_fmnist")
     leave_by_quitting(terminal, "s")
     kerascnn_command("watch", run.path)
     stopped = run.summary()
