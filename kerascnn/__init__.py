@@ -10,8 +10,9 @@ names, or else the first that is installed.
 
 from __future__ import annotations
 
+import importlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kerascnn.catalog import list_models, load_recipe
 from kerascnn.errors import (
@@ -25,11 +26,22 @@ from kerascnn.errors import (
     UsageError,
 )
 from kerascnn.recipe import Recipe
-from kerascnn.runs.directory import Run, open_run
-from kerascnn.training.session import Options, Result, resume, train
 
 if TYPE_CHECKING:
     import keras
+
+    from kerascnn.runs.directory import Run, open_run
+    from kerascnn.training.session import Options, Result, resume, train
+
+# Imported when they are first asked for: the terminal UI paints without them.
+_LATER = {
+    "Options": "kerascnn.training.session",
+    "Result": "kerascnn.training.session",
+    "resume": "kerascnn.training.session",
+    "train": "kerascnn.training.session",
+    "Run": "kerascnn.runs.directory",
+    "open_run": "kerascnn.runs.directory",
+}
 
 __all__ = [
     "BackendError",
@@ -51,6 +63,12 @@ __all__ = [
     "resume",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def build_model(

@@ -1,18 +1,14 @@
-"""What a screen asks the app to do for it."""
+"""What a screen asks of the app."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from textual.message import Message
 
-from kerascnn.runs.directory import Run
-
-
-class ResumeRun(Message):
-    """Start a process that goes on with a run."""
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self.run = run
+if TYPE_CHECKING:
+    from kerascnn.runs.directory import Run
 
 
 class OpenRun(Message):
@@ -21,3 +17,31 @@ class OpenRun(Message):
     def __init__(self, run: Run) -> None:
         super().__init__()
         self.run = run
+
+
+class ResumeRun(Message):
+    """Start a process that goes on with a run, and show the run."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+
+
+class NewRun(Message):
+    """Fill in the form for a run of this network."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self.model = model
+
+
+class Overlay(Message):
+    """Lay the curves of several runs over one another."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        super().__init__()
+        self.runs = list(runs)
+
+
+class LedgerChanged(Message, bubble=False):
+    """The app to a screen: a run has come, gone or moved on."""

@@ -1,1 +1,1 @@
-"""What the app shows, one screen a file."""
+"""One file a screen, its style beside it. A screen composes; it asks the app for the rest by messages."""

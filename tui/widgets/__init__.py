@@ -1,1 +1,1 @@
-"""What screens are made of. A widget imports neither the app nor a screen."""
+"""What screens are made of. A widget takes what it needs in its constructor and never imports the app or a screen."""

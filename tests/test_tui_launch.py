@@ -1,0 +1,76 @@
+"""Starting the real command: what it answers, what it says meanwhile, what becomes of it when nobody waits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from kerascnn.errors import RunError
+from tui import launch
+
+
+async def test_the_commands_own_sentence_is_the_error() -> None:
+    with pytest.raises(RunError, match=r"^no model is named 'cnn2_fmnits'; did you mean 'cnn2_fmnist'\?"):
+        await launch.start(["train", "cnn2_fmnits"])
+    assert not Path("runs").exists()
+
+
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Put a program of ours in the place of Python with ``-m kerascnn``."""
+    script = tmp_path / "program"
+    script.write_text(f"#!{sys.executable}\nimport json, os, sys, time\n{text}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="scripts that start by their first line are POSIX's")
+async def test_progress_is_reported_line_by_line_and_the_priority_is_lower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(
+        tmp_path,
+        monkeypatch,
+        'sys.stderr.write("1 of 170 MB\\r2 of 170 MB\\r" + "x" * 100_000 + "\\n\\n" + str(os.nice(0)) + "\\n")\n'
+        'print(json.dumps({"run_dir": " ".join(sys.argv[3:])}))',
+    )
+    said: list[str] = []
+    run = await launch.start(["train", "m"], report=said.append)
+    assert run.path == Path("train m --detach --json")
+    assert said[:2] == ["1 of 170 MB", "2 of 170 MB"]
+    assert len(said[2]) == 100_000
+    assert int(said[3]) == min(os.nice(0) + launch.NICENESS, 19)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="scripts that start by their first line are POSIX's")
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("sys.exit(3)", "exit code 3"),
+        ("sys.stderr.write('first\\nkerascnn: second\\nthird\\n'); sys.exit(1)", "^second$"),
+        ("sys.stderr.write('Traceback\\nBoomError: boom'); sys.exit(1)", "^BoomError: boom$"),
+        ("print('no JSON')", "expected the run's directory"),
+    ],
+)
+async def test_a_command_that_fails_is_told_of_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str
+) -> None:
+    program(tmp_path, monkeypatch, text)
+    with pytest.raises(RunError, match=told):
+        await launch.start(["train", "m"])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="scripts that start by their first line are POSIX's")
+async def test_a_start_that_nobody_waits_for_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, monkeypatch, "sys.stderr.write(f'{os.getpid()}\\n'); sys.stderr.flush(); time.sleep(600)")
+    said: asyncio.Queue[str] = asyncio.Queue()
+    start = asyncio.create_task(launch.start(["train", "m"], report=said.put_nowait))
+    pid = int(await said.get())
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert not psutil.pid_exists(pid)

@@ -1,0 +1,41 @@
+"""The signs that the screens are drawn with, and what stands for them where a terminal has only ASCII."""
+
+from __future__ import annotations
+
+_ASCII = str.maketrans(
+    {
+        "─": "-",
+        "│": "|",
+        "├": "|",
+        "┤": "|",
+        "╭": ".",
+        "╰": "`",
+        "⊕": "+",
+        "⧺": "&",
+        "×": "x",
+        "·": "-",
+        "–": "-",
+        "…": ".",
+        "→": ">",
+        "●": "*",
+        "○": "-",
+        "▸": ">",
+        "▶": ">",
+        "‹": "<",
+        "›": ">",
+        "✓": "x",
+        "⚠": "!",
+        "‖": "=",
+        "■": "#",
+        "↓": "v",
+        "↑": "^",
+        "⟨": "(",
+        "⟩": ")",
+        "’": "'",
+    }
+)
+
+
+def plain(text: str, *, ascii: bool) -> str:  # noqa: A002 - the name that the settings give it
+    """The text as this terminal can show it; each sign keeps its one column."""
+    return text.translate(_ASCII) if ascii else text

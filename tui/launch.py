@@ -1,0 +1,150 @@
+"""The line that trains, and the process that it starts: ``kerascnn train … --detach``, apart from the interface."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from kerascnn.errors import RunError
+from kerascnn.runs.directory import RUNS_FOLDER, Run
+from tui.places import Places
+
+# A run that uses every core leaves the interface its share.
+NICENESS = 10
+
+# Keys of a recipe that have an option of their own; all others are `--set`.
+OPTIONS = {
+    "dataset": "--dataset",
+    "train.epochs": "--epochs",
+    "train.batch_size": "--batch-size",
+    "train.optimizer.learning_rate": "--learning-rate",
+    "train.limit_train": "--limit-train",
+    "train.limit_val": "--limit-val",
+    "train.seed": "--seed",
+}
+
+
+def train_arguments(model: str, changes: Mapping[str, Any], backend: str, places: Places) -> list[str]:
+    """The arguments of ``kerascnn`` that train a network with these changes to its recipe."""
+    arguments = ["train", model, "--backend", backend]
+    for key, value in changes.items():
+        if key in OPTIONS:
+            arguments += [OPTIONS[key], str(value)]
+        else:
+            arguments += ["--set", f"{key}={_value(value)}"]
+    return arguments + _place_options(places)
+
+
+def resume_arguments(run: Run, places: Places) -> list[str]:
+    """The arguments of ``kerascnn`` that go on with a run."""
+    options = ["--data-dir", str(places.data_dir)] if places.data_dir else []
+    return ["train", "--resume", str(run.path.absolute()), *options]
+
+
+def _place_options(places: Places) -> list[str]:
+    """Only what differs from the command's defaults."""
+    options = [] if places.runs_dir == RUNS_FOLDER else ["--runs-dir", str(places.runs_dir)]
+    options += ["--catalog", str(places.catalog)] if places.catalog else []
+    return options + (["--data-dir", str(places.data_dir)] if places.data_dir else [])
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """The same as a user types it."""
+    return shlex.join(["kerascnn", *arguments])
+
+
+def _value(value: Any) -> str:
+    """A value that ``--set`` reads back as it is."""
+    if isinstance(value, str):
+        # Bare where that is as good, quoted where TOML would take it for a number or a table.
+        return (
+            value if value.replace("_", "").isalpha() and value not in ("true", "false", "inf", "nan") else _toml(value)
+        )
+    return _toml(value)
+
+
+def _toml(value: Any) -> str:
+    return tomli_w.dumps({"v": value}).partition("=")[2].strip()
+
+
+async def start(arguments: Sequence[str], *, report: Callable[[str], None] = lambda _: None) -> Run:
+    """Start ``kerascnn ARGUMENTS --detach`` and wait until it has left its run behind.
+
+    Args:
+        arguments: from :func:`train_arguments` or :func:`resume_arguments`.
+        report: called with each line that the command says meanwhile, such as a download's progress.
+
+    Returns:
+        The run, which goes on without us.
+
+    Raises:
+        RunError: the command's own message.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *_politely(),
+        *(sys.executable, "-m", "kerascnn", *arguments, "--detach", "--json"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **_apart(),
+    )
+    try:
+        out, said = await asyncio.gather(_read(process.stdout), _listen(process.stderr, report))
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
+    if code != 0:
+        raise RunError(_message(said) or f"kerascnn ended with exit code {code} and said nothing")
+    try:
+        return Run(Path(json.loads(out)["run_dir"]))
+    except (ValueError, KeyError, TypeError):
+        raise RunError(f"expected the run's directory from kerascnn, got {out!r}") from None
+
+
+def _politely() -> list[str]:
+    """At a lower priority, which the child and the child that it leaves behind inherit."""
+    nice = shutil.which("nice") if os.name == "posix" else None
+    return [nice, "-n", str(NICENESS)] if nice else []
+
+
+def _apart() -> dict[str, Any]:
+    """Out of reach of the signals that the terminal sends us."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.BELOW_NORMAL_PRIORITY_CLASS}
+    return {"start_new_session": True}
+
+
+async def _read(stream: asyncio.StreamReader | None) -> str:
+    return (await stream.read()).decode(errors="replace") if stream else ""
+
+
+async def _listen(stream: asyncio.StreamReader | None, report: Callable[[str], None]) -> list[str]:
+    """The lines that a stream says, however long; a progress bar's carriage returns end a line, too."""
+    said: list[str] = []
+    rest = ""
+    while stream and (chunk := await stream.read(4096)):
+        *lines, rest = (rest + chunk.decode(errors="replace")).replace("\r", "\n").split("\n")
+        for line in filter(str.strip, lines):
+            said.append(line.strip())
+            report(line.strip())
+    return [*said, rest.strip()] if rest.strip() else said
+
+
+def _message(said: Sequence[str]) -> str:
+    """The sentence that a command ended with."""
+    ours = [line.removeprefix("kerascnn: ") for line in said if line.startswith("kerascnn: ")]
+    return ours[-1] if ours else (said[-1] if said else "")
