@@ -28,10 +28,10 @@ from textual.containers import Grid
 from kerascnn.catalog import load_recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run
-from tui.curves import Curves
+from tui.drawing.curves import Curves
+from tui.reading.story import RunStory
 from tui.screens.run import RunScreen
 from tui.settings import Settings
-from tui.story import RunStory
 from tui.widgets.chart import Chart, Picture
 
 SIZE = (120, 40)

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from kerascnn.errors import RunError
-from tui import launch
+from tui.starting import launch
 
 
 async def test_the_commands_own_sentence_is_the_error() -> None:

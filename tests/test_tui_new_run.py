@@ -25,15 +25,15 @@ from kerascnn.training import session
 from kerascnn.training.backend import BackendChoice, machine
 from tests.screens import screen_text
 from tests.tui_runs import BEGAN, SIZES, living, looked, make_app, make_run, said, settled
-from tui.estimate import Estimate, estimate, training_images
-from tui.form import FIELDS, changes_of, check, default_rate, fields_of, texts_of, where_data_lies
-from tui.launch import command_line, train_arguments
-from tui.ledger import Ledger
 from tui.messages import NewRun
 from tui.places import Places
+from tui.reading.ledger import Ledger
 from tui.screens.new_run import NewRunScreen
 from tui.screens.run import RunScreen
 from tui.screens.zoo import ZooScreen
+from tui.starting.estimate import Estimate, estimate, training_images
+from tui.starting.form import FIELDS, changes_of, check, default_rate, fields_of, texts_of, where_data_lies
+from tui.starting.launch import command_line, train_arguments
 from tui.widgets.choice import Choice
 
 HERE = Places(Path("runs"))

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tui import plotting
-from tui.plotting import Bounds, Series, Smoother
-from tui.table import Table
-from tui.view import View
+from tui.drawing import plotting
+from tui.drawing.plotting import Bounds, Series, Smoother
+from tui.drawing.view import View
+from tui.reading.table import Table
 
 UNIT = Bounds(0.0, 1.0, 0.0, 1.0)
 

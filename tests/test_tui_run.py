@@ -27,10 +27,11 @@ from tests.recorded import BEGAN, append, asked_of, disown, own, record, started
 from tests.screen_host import SIZES, Clock, Host, host, press, tick
 from tests.screens import screen_text
 from tui.demo import RECORDING, demo_run
-from tui.screens.asking import AskNumber, Confirm
+from tui.reading.story import RunStory
+from tui.screens.asking import AskNumber
+from tui.screens.dialogs import Question
 from tui.screens.run import RunScreen
 from tui.settings import Settings
-from tui.story import RunStory
 from tui.widgets.chart import Chart
 from tui.widgets.layers import LayerTable
 
@@ -232,7 +233,7 @@ async def test_a_live_run_grows_on_the_screen(tmp_path: Path) -> None:
 
 
 async def test_a_long_run_is_read_in_turns_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui.story.CHUNK", 2000)
+    monkeypatch.setattr("tui.reading.story.CHUNK", 2000)
     monkeypatch.setattr("tui.screens.run.READ_BUDGET_S", 0.0)
     waiting: list[Callable[[], None]] = []
     monkeypatch.setattr(RunScreen, "set_timer", lambda screen, _, then: waiting.append(then))
@@ -397,7 +398,7 @@ async def test_a_kill_asks_and_kills_only_whom_it_asked_about(tmp_path: Path) ->
     with live_process(run) as process:
         async with app.run_test(size=(120, 40)) as pilot:
             await press(pilot, "k")
-            assert isinstance(app.screen, Confirm)
+            assert isinstance(app.screen, Question)
             assert str(process.pid) in screen_text(app)
             await press(pilot, "n")
             assert process.poll() is None
@@ -505,7 +506,7 @@ def test_no_screen_imports_keras_or_a_backend() -> None:
 
 
 def test_a_graphics_card_is_read_from_its_tool() -> None:
-    from tui.system import Gpu, System, parse_gpu
+    from tui.reading.system import Gpu, System, parse_gpu
 
     assert parse_gpu("45, 1024, 81559\n55, 1024, 81559\n") == Gpu(0.5, 2048 * 2**20, 2 * 81559 * 2**20)
     assert parse_gpu("[N/A], 1, 2\n") is None

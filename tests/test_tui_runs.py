@@ -17,9 +17,9 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run
 from tests.screens import screen_text
 from tests.tui_runs import BEGAN, SIZES, history, living, looked, make_app, make_run, said, settled, step_done
-from tui.digest import Digest
-from tui.ledger import Ledger
 from tui.messages import OpenRun, Overlay, ResumeRun
+from tui.reading.digest import Digest
+from tui.reading.ledger import Ledger
 from tui.screens.dialogs import Question
 from tui.screens.overlay import OverlayScreen
 from tui.screens.run import RunScreen

@@ -469,7 +469,7 @@ async def test_a_resume_starts_a_process_and_opens_the_run(tmp_path: Path, monke
         asked.append(arguments)
         return run
 
-    monkeypatch.setattr("tui.launch.start", start)
+    monkeypatch.setattr("tui.starting.launch.start", start)
     app = make_app(tmp_path, places=Places(tmp_path / "runs", data_dir=tmp_path))
     async with app.run_test() as pilot:
         await looked(app, pilot)
@@ -486,7 +486,7 @@ async def test_a_resume_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.
     async def start(_: list[str]) -> Run:
         raise RunError("its checkpoints don't fit this backend")
 
-    monkeypatch.setattr("tui.launch.start", start)
+    monkeypatch.setattr("tui.starting.launch.start", start)
     run = make_run(tmp_path, end="stopped")
     app = make_app(tmp_path)
     async with app.run_test() as pilot:

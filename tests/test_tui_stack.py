@@ -8,7 +8,7 @@ import pytest
 
 from kerascnn.catalog import list_models, load_recipe
 from kerascnn.recipe import parse_recipe
-from tui.stack import draw, stack
+from tui.drawing.stack import draw, stack
 
 
 @pytest.mark.parametrize("name", list_models())

@@ -16,7 +16,7 @@ from kerascnn.runs.directory import Run, state_of
 from kerascnn.runs.pace import Pace
 from tests import recorded
 from tests.recorded import BEGAN, STEPS_PER_EPOCH, append, record, started, step, whole_run
-from tui.story import RunStory
+from tui.reading.story import RunStory
 
 FOREVER = 1e9
 
@@ -193,8 +193,8 @@ def test_what_is_not_a_run_is_told_in_a_sentence(tmp_path: Path, prepare: object
 
 
 def test_a_line_without_an_end_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui.story.MAX_LINE", 1000)
-    monkeypatch.setattr("tui.story.CHUNK", 300)
+    monkeypatch.setattr("tui.reading.story.MAX_LINE", 1000)
+    monkeypatch.setattr("tui.reading.story.CHUNK", 300)
     run = record(tmp_path / "run", started())
     with run.events_file.open("ab") as file:
         file.write(b"x" * 5000)

@@ -11,10 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, list_runs
 from kerascnn.training.backend import BACKENDS
 from tests.conftest import Command
-from tui.launch import NICENESS
+from tui.starting.launch import NICENESS
 
 if sys.platform == "win32":
     pytest.skip("pseudo-terminals are POSIX's", allow_module_level=True)
@@ -32,7 +33,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
                 psutil.Process(pid).kill()
 
 
-def start_training(terminal: Terminal, backend: str, folder: Path) -> Run:
+def start_training(terminal: Terminal, backend: str, folder: Path, epochs: int = 500) -> Run:
     """From the first screen to a run of cnn2_fmnist on the embedded sample, by keys alone."""
     terminal.until_shown("cnn2_fmnist", "new run")
     terminal.press("enter")
@@ -48,7 +49,7 @@ def start_training(terminal: Terminal, backend: str, folder: Path) -> Run:
     terminal.step("tab", "dataset")
     terminal.press("space", "space")
     terminal.until_shown("--dataset fashion_mnist_mini", "embedded")
-    for label, value in (("epochs", "500"), ("batch size", "64")):
+    for label, value in (("epochs", str(epochs)), ("batch size", "64")):
         terminal.step("tab", label)
         # A bound key is done after the letters that follow it at once.
         terminal.press("empty")
@@ -61,7 +62,7 @@ def start_training(terminal: Terminal, backend: str, folder: Path) -> Run:
         terminal.step("tab", label)
         terminal.press(value)
         terminal.until_shown(value)
-    asked = "--epochs 500 --batch-size 64 --limit-train 256 --limit-val 128"
+    asked = f"--epochs {epochs} --batch-size 64 --limit-train 256 --limit-val 128"
     terminal.until(lambda: asked in " ".join(terminal.text.split()), asked)
     terminal.step("enter", "  Start")
     terminal.press("enter")
@@ -120,6 +121,49 @@ def test_a_run_is_started_left_found_survives_a_kill_is_stopped_and_resumed(
     assert run.owner() != owner
     leave_by_quitting(terminal, "s")
     kerascnn_command("watch", run.path)
+
+
+def applied(run: Run) -> list[str]:
+    """The commands that the run has confirmed."""
+    return [event.command for event in ev.of_kind(run.events(), ev.ControlApplied)]
+
+
+@pytest.mark.backend
+def test_a_run_is_paused_changed_stopped_reopened_and_resumed_to_its_end(folder: Path, backend: str) -> None:
+    terminal = Terminal("-m", "tui", folder=folder)
+    run = start_training(terminal, backend, folder, epochs=20)
+    terminal.until_shown("p pause", "▶ training")
+    terminal.press("p")
+    terminal.until_shown("‖ paused")
+    assert run.summary().state == "paused"
+    terminal.press("l")
+    terminal.until_shown("enter: do it")
+    terminal.press("empty")
+    terminal.press("0.0005")
+    terminal.until_shown("0.0005")
+    terminal.press("enter")
+    terminal.until(lambda: applied(run) == ["pause", "set-lr"], "the new learning rate")
+    terminal.press("p")
+    terminal.until(lambda: applied(run) == ["pause", "set-lr", "resume"], "the end of the pause")
+    terminal.press("s")
+    terminal.until_shown("■ stopped", "r resume")
+    stopped = run.summary()
+    assert (stopped.state, stopped.epochs) == ("stopped", 20)
+    assert stopped.epoch < 20
+    terminal.press("q")
+    assert terminal.wait() == 0
+
+    terminal = Terminal("-m", "tui", "last", folder=folder)
+    terminal.until_shown("■ stopped", "r resume")
+    terminal.press("r")
+    terminal.until_shown("✓ finished")
+    finished = run.summary()
+    assert (finished.state, finished.epoch, finished.step) == ("finished", 20, 80)
+    rates = [step.learning_rate for step in ev.of_kind(run.events(), ev.StepDone) if step.step > stopped.step]
+    assert rates
+    assert all(rate == pytest.approx(0.0005) for rate in rates)
+    terminal.press("q")
+    assert terminal.wait() == 0
 
 
 @pytest.mark.backend

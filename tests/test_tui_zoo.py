@@ -14,7 +14,7 @@ from tests.tui_runs import BEGAN, SIZES, looked, make_app, make_run, settled
 from tui.places import Places
 from tui.screens.new_run import NewRunScreen
 from tui.screens.zoo import Networks, ZooScreen
-from tui.zoo import best_here, matching, ordered, read_zoo
+from tui.starting.zoo import best_here, matching, ordered, read_zoo
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -93,7 +93,7 @@ async def test_a_result_here_stands_on_the_card(tmp_path: Path) -> None:
 
 
 def test_runs_without_a_finished_epoch_are_counted(tmp_path: Path) -> None:
-    from tui.ledger import Ledger
+    from tui.reading.ledger import Ledger
 
     make_run(tmp_path, epochs=(), end="stopped")
     entries = Ledger(tmp_path / "runs").refresh()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import shlex
 import sys
@@ -60,7 +59,8 @@ def _show(arguments: argparse.Namespace) -> str | None:
     )
     overrides = {"ascii": True} if arguments.ascii else {}
     overrides |= {"theme": arguments.theme} if arguments.theme else {}
-    return KerascnnApp(places, keeper=keeper, overrides=overrides, run=_run(arguments, places.runs_dir)).run()
+    run = _run(arguments, places.runs_dir)
+    return KerascnnApp(places, keeper=keeper, overrides=overrides, run=run, replay=arguments.demo).run()
 
 
 def _run(arguments: argparse.Namespace, runs_dir: Path) -> Run | None:
@@ -71,11 +71,9 @@ def _run(arguments: argparse.Namespace, runs_dir: Path) -> Run | None:
     if arguments.demo and arguments.run:
         raise UsageError(f"--demo replays its own run: expected no RUN beside it, got {arguments.run!r}")
     if arguments.demo:
-        try:
-            run: Run = importlib.import_module("tui.demo").demo_run()
-        except ModuleNotFoundError as error:
-            raise UsageError(f"--demo: this build has no recorded run ({error})") from None
-        return run
+        from tui.demo import demo_run
+
+        return demo_run()
     return find_run(arguments.run, runs_dir) if arguments.run else None
 
 

@@ -14,9 +14,9 @@ from textual.screen import Screen
 
 from kerascnn.errors import KerascnnError, RunError, UsageError, nearest
 from kerascnn.training.backend import installed_backends
-from tui.ledger import Entry, Ledger
 from tui.messages import LedgerChanged, NewRun, OpenRun, Overlay, ResumeRun
 from tui.places import Places
+from tui.reading.ledger import Entry, Ledger
 from tui.screens.dialogs import Answer, Question, TooSmall
 from tui.screens.zoo import ZooScreen
 from tui.settings import DEFAULT_THEME, Keeper, settings_file
@@ -54,6 +54,7 @@ class KerascnnApp(App[str]):
         keeper: Keeper | None = None,
         overrides: Mapping[str, object] | None = None,
         run: Run | None = None,
+        replay: bool = False,
         backends: Sequence[str] | None = None,
     ) -> None:
         """Reads nothing but the settings, where no keeper brings them.
@@ -63,6 +64,7 @@ class KerascnnApp(App[str]):
             keeper: the settings, by default those in the user's own file.
             overrides: settings of this one start, which aren't kept.
             run: a run to open at once.
+            replay: whether to tell that run from its start.
             backends: those that are installed, by default as found.
         """
         super().__init__()
@@ -72,6 +74,7 @@ class KerascnnApp(App[str]):
         self.ledger = Ledger(self.places.runs_dir)
         self.backends = installed_backends() if backends is None else list(backends)
         self._run = run
+        self._replay = replay
         for theme in THEMES:
             self.register_theme(theme)
         # Before the first style sheet is read: changed later, every widget is dressed twice.
@@ -109,7 +112,7 @@ class KerascnnApp(App[str]):
             self._warn(self._keeper.problem)
         if self._run is not None:
             self.switch_mode("runs")
-            self.post_message(OpenRun(self._run))
+            self.post_message(OpenRun(self._run, replay=self._replay))
         self.call_after_refresh(self.look_at_runs)
         self.set_interval(LOOK_EVERY_S, self.look_at_runs)
 
@@ -156,7 +159,7 @@ class KerascnnApp(App[str]):
         from tui.screens.new_run import NewRunScreen
         from tui.screens.run import RunScreen
 
-        screen = RunScreen(message.run)
+        screen = RunScreen(message.run, replay=message.replay)
         if isinstance(self.screen, NewRunScreen):
             self.switch_screen(screen)
         else:
@@ -175,8 +178,8 @@ class KerascnnApp(App[str]):
 
     @work(group="resume")
     async def _start_again(self, run: Run) -> None:
-        from tui import launch
         from tui.screens.run import RunScreen
+        from tui.starting import launch
 
         try:
             await launch.start(launch.resume_arguments(run, self.places))

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
 
 class OpenRun(Message):
-    """Show a run."""
+    """Show a run, or tell it from its start."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, *, replay: bool = False) -> None:
         super().__init__()
         self.run = run
+        self.replay = replay
 
 
 class ResumeRun(Message):

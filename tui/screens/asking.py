@@ -1,4 +1,4 @@
-"""Small questions before something is done to a run."""
+"""A number that is asked for before something is done to a run."""
 
 from __future__ import annotations
 
@@ -13,44 +13,11 @@ from textual.widgets import Input, Static
 
 from kerascnn.errors import UsageError
 
-STYLE = """
-align: center middle;
-& > Vertical {
-    width: 60; max-width: 90%; height: auto; padding: 1 2;
-    background: $surface; border: round $foreground 50%;
-}
-&.-ascii > Vertical { border: ascii $foreground 50%; }
-& Input { margin-top: 1; }
-& .hint { margin-top: 1; color: $foreground 60%; }
-& .wrong { color: $error; height: auto; }
-"""
-
-
-class Confirm(ModalScreen[bool]):
-    """A question that is answered by yes or no."""
-
-    DEFAULT_CSS = f"Confirm {{ {STYLE} }}"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "dismiss(True)", "yes", id="confirm.yes"),
-        Binding("n,escape", "dismiss(False)", "no", id="confirm.no"),
-    ]
-
-    def __init__(self, question: str, *, yes: str, ascii_only: bool = False) -> None:
-        """``yes`` says what y does."""
-        super().__init__(classes="-ascii" if ascii_only else "")
-        self._question = question
-        self._yes = yes
-
-    def compose(self) -> ComposeResult:
-        with Vertical():
-            yield Static(self._question, markup=False)
-            yield Static(f"y {self._yes}    n, escape: no", classes="hint", markup=False)
-
 
 class AskNumber(ModalScreen[float | None]):
     """A question that is answered by a number, checked as it is typed."""
 
-    DEFAULT_CSS = f"AskNumber {{ {STYLE} }}"
+    CSS_PATH = "asking.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "back", id="ask.back")]
 
     def __init__(

@@ -14,7 +14,7 @@ from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from tui.glyphs import plain
+from tui.drawing.glyphs import plain
 
 
 @dataclass(frozen=True)

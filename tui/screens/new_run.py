@@ -20,14 +20,24 @@ from kerascnn.errors import KerascnnError, RunError
 from kerascnn.recipe import Recipe
 from kerascnn.runs.directory import Run
 from kerascnn.training.backend import BACKENDS, choose_backend, install_line, machine
-from tui import launch
-from tui.estimate import estimate
-from tui.form import LEARNING_RATE, OPTIMIZER, Checked, Field, check, default_rate, fields_of, texts_of, where_data_lies
-from tui.glyphs import plain
-from tui.launch import command_line, train_arguments
-from tui.ledger import Ledger
+from tui.drawing.glyphs import plain
 from tui.messages import LedgerChanged, OpenRun
 from tui.places import Places
+from tui.reading.ledger import Ledger
+from tui.starting import launch
+from tui.starting.estimate import estimate
+from tui.starting.form import (
+    LEARNING_RATE,
+    OPTIMIZER,
+    Checked,
+    Field,
+    check,
+    default_rate,
+    fields_of,
+    texts_of,
+    where_data_lies,
+)
+from tui.starting.launch import command_line, train_arguments
 from tui.widgets.card import Card
 from tui.widgets.choice import Choice, Option
 from tui.widgets.topbar import TopBar

@@ -14,11 +14,11 @@ from kerascnn.recipe import Recipe
 from kerascnn.runs.compare import recipe_differences
 from kerascnn.runs.directory import Run
 from kerascnn.wording import duration, percent
-from tui import status
-from tui.curves import FIGURES, Curves
-from tui.plotting import Series, number
+from tui.drawing.curves import FIGURES, Curves
+from tui.drawing.plotting import Series, number
+from tui.reading import status
+from tui.reading.story import RunStory
 from tui.screens.charted import ROOM_FOR_TWO, ChartedScreen
-from tui.story import RunStory
 from tui.widgets.charts import Charts
 from tui.widgets.comparison import Column, Comparison
 from tui.widgets.keys import KeyLine

@@ -16,16 +16,17 @@ from kerascnn.recipe import Recipe
 from kerascnn.runs import control
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run
-from tui import status
-from tui.colors import color_of
-from tui.curves import Curves
+from tui.drawing.colors import color_of
+from tui.drawing.curves import Curves
+from tui.drawing.plotting import number
 from tui.messages import ResumeRun
-from tui.plotting import number
-from tui.replay import Replay
-from tui.screens.asking import AskNumber, Confirm
+from tui.reading import status
+from tui.reading.replay import Replay
+from tui.reading.story import RunStory
+from tui.reading.system import System, Usage
+from tui.screens.asking import AskNumber
 from tui.screens.charted import ROOM_FOR_TWO, ChartedScreen
-from tui.story import RunStory
-from tui.system import System, Usage
+from tui.screens.dialogs import Answer, Question
 from tui.widgets.charts import Charts
 from tui.widgets.keys import KeyLine
 from tui.widgets.layers import LayerTable
@@ -359,13 +360,18 @@ class RunScreen(ChartedScreen):
             self.notify(f"{self.run.path}: no process works on this run", severity="error", markup=False)
             return
 
-        def answered(yes: bool | None) -> None:
+        def answered(answer: str | None) -> None:
             # Only the process that was asked about: another may have taken the run over since.
-            if yes and self.run.owner() == owner:
+            if answer == "kill" and self.run.owner() == owner:
                 self._kill(owner)
 
-        question = f"Kill process {owner} now? What it did since its last checkpoint is lost; s stops without loss."
-        self.app.push_screen(Confirm(question, yes="kills it", ascii_only=self.settings.ascii), answered)
+        question = Question(
+            f"Kill process {owner} now?",
+            "What it did since its last checkpoint is lost; s stops without loss.",
+            [Answer("stay", "n", "leave it"), Answer("kill", "y", "kill it")],
+            ascii=self.settings.ascii,
+        )
+        self.app.push_screen(question, answered)
 
     def _kill(self, owner: int) -> None:
         try:

@@ -19,9 +19,9 @@ from textual.widgets import DataTable, Footer, Input, Static
 from kerascnn.errors import KerascnnError
 from kerascnn.runs.directory import Run, delete_run
 from kerascnn.wording import duration, percent
-from tui.glyphs import plain
-from tui.ledger import Entry, Ledger
+from tui.drawing.glyphs import plain
 from tui.messages import LedgerChanged, OpenRun, Overlay, ResumeRun
+from tui.reading.ledger import Entry, Ledger
 from tui.screens.dialogs import Answer, Question
 from tui.widgets.topbar import TopBar
 

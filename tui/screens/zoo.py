@@ -16,12 +16,12 @@ from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from kerascnn.recipe import Recipe
-from tui.glyphs import plain
-from tui.ledger import Ledger
+from tui.drawing.glyphs import plain
 from tui.messages import LedgerChanged, NewRun
+from tui.reading.ledger import Ledger
+from tui.starting.zoo import ORDERS, Order, figure, matching, ordered, read_zoo
 from tui.widgets.card import Card
 from tui.widgets.topbar import TopBar
-from tui.zoo import ORDERS, Order, figure, matching, ordered, read_zoo
 
 
 class Networks(OptionList):

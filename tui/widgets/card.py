@@ -10,10 +10,10 @@ from textual.widgets import Static
 
 from kerascnn.recipe import Recipe
 from kerascnn.wording import short_number
-from tui.glyphs import plain
-from tui.ledger import Entry
-from tui.stack import Line, draw, stack
-from tui.zoo import facts
+from tui.drawing.glyphs import plain
+from tui.drawing.stack import Line, draw, stack
+from tui.reading.ledger import Entry
+from tui.starting.zoo import facts
 
 # A drawing is read across: further apart than this, left and right no longer belong together.
 WIDEST = 100

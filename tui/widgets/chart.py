@@ -18,9 +18,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from kerascnn.wording import duration
-from tui import plotting
-from tui.colors import color_of, style_of
-from tui.plotting import Bounds, Grid, Series
+from tui.drawing import plotting
+from tui.drawing.colors import color_of, style_of
+from tui.drawing.plotting import Bounds, Grid, Series
 
 GLYPHS = {
     "pause": ("‖", "="),

@@ -9,9 +9,9 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.message import Message
 
-from tui.plotting import Series
-from tui.table import Floats
-from tui.view import View
+from tui.drawing.plotting import Series
+from tui.drawing.view import View
+from tui.reading.table import Floats
 from tui.widgets.chart import Chart, Picture, PlacedMark
 
 CELLS_A_LEAP = 10

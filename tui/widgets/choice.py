@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from tui.glyphs import plain
+from tui.drawing.glyphs import plain
 
 
 @dataclass(frozen=True)

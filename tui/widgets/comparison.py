@@ -11,7 +11,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from kerascnn.wording import one_line
-from tui.colors import style_of
+from tui.drawing.colors import style_of
 from tui.widgets.listing import Listing
 
 KEY_WIDTH = 26

@@ -13,9 +13,9 @@ from textual.geometry import Size
 from textual.strip import Strip
 
 from kerascnn.wording import one_line
-from tui.colors import style_of
-from tui.story import FIGURES, LayerHistory
-from tui.table import Floats
+from tui.drawing.colors import style_of
+from tui.reading.story import FIGURES, LayerHistory
+from tui.reading.table import Floats
 from tui.widgets.listing import Listing
 
 BLOCKS = "▁▂▃▄▅▆▇█"

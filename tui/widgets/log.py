@@ -9,8 +9,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from tui.colors import style_of
-from tui.story import Line
+from tui.drawing.colors import style_of
+from tui.reading.story import Line
 from tui.widgets.listing import Listing
 
 ALARMING = ("finding", "warning")

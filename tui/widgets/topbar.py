@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from kerascnn.training.backend import BACKENDS
-from tui.glyphs import plain
+from tui.drawing.glyphs import plain
 
 PLACES = (("zoo", "1 Zoo"), ("runs", "2 Runs"))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from kerascnn.errors import KerascnnError
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, list_runs
-from tui.ledger import Entry
+from tui.reading.ledger import Entry
 
 # A step's line is worth parsing only if it may be the last one; most of a file is steps.
 _STEP = b'{"kind":"step"'

@@ -19,7 +19,7 @@ from kerascnn.runs.directory import Run
 from kerascnn.runs.lines import plain_line
 from kerascnn.runs.pace import Pace
 from kerascnn.wording import one_line
-from tui.table import Floats, Table
+from tui.reading.table import Floats, Table
 
 STEP_COLUMNS = (
     "step",

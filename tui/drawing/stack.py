@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from kerascnn.recipe import Densenet, Plain, Recipe, Resnet, Vgg, WideResnet
-from tui.glyphs import plain
+from tui.drawing.glyphs import plain
 
 Shape = tuple[int, ...]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tui.plotting import Series, Smoother
-from tui.story import RunStory
-from tui.table import Floats
+from tui.drawing.plotting import Series, Smoother
+from tui.reading.story import RunStory
+from tui.reading.table import Floats
 from tui.widgets.chart import PlacedMark
 
 # What a step and an epoch call the figure of a chart.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kerascnn.runs.directory import Run
-    from tui.digest import Digest
+    from tui.reading.digest import Digest
 
 LIVE = ("running", "paused", "starting")
 
@@ -53,7 +53,7 @@ class Ledger:
 
     def refresh(self) -> tuple[Entry, ...]:
         """Look through the folder again. Costs a few ``stat`` a run where nothing has changed."""
-        from tui.digest import look
+        from tui.reading.digest import look
 
         with self._lock:
             found = look(self.folder, self._digests, self._clock())

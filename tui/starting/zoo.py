@@ -10,7 +10,7 @@ from kerascnn.catalog import list_models, load_recipe
 from kerascnn.errors import KerascnnError
 from kerascnn.recipe import Recipe
 from kerascnn.wording import percent, short_number
-from tui.ledger import Entry
+from tui.reading.ledger import Entry
 
 Order = Literal["family", "name", "weights", "multiply-adds"]
 ORDERS: tuple[Order, ...] = ("family", "name", "weights", "multiply-adds")

@@ -10,8 +10,8 @@ from kerascnn.data.known import DATASETS
 from kerascnn.errors import KerascnnError
 from kerascnn.recipe import Recipe
 from kerascnn.wording import duration
-from tui.ledger import Entry
-from tui.stack import stack
+from tui.drawing.stack import stack
+from tui.reading.ledger import Entry
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tui.table import Floats
+from tui.reading.table import Floats
 
 Weight = Literal["dim", "bold"]
 Bools = NDArray[np.bool_]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from kerascnn.wording import duration, one_line
-from tui.plotting import number
-from tui.story import RunStory
-from tui.system import Usage
+from tui.drawing.plotting import number
+from tui.reading.story import RunStory
+from tui.reading.system import Usage
 
 GLYPHS = {
     "running": ("▶", ">"),

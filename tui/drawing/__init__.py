@@ -1,0 +1,1 @@
+"""Curves, signs and layer stacks as cells of text. Knows no widget."""

@@ -1,0 +1,1 @@
+"""What has been run and is running, read from run directories. Knows no Textual."""
