@@ -1,0 +1,61 @@
+"""Export the screens that the documentation shows, from the interface itself.
+
+    python docs/make_screens.py RUNS_DIR     # a folder with some runs, for the overlay
+
+The run screen shows the demo's recorded run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+os.environ["TEXTUAL_ANIMATIONS"] = "none"
+
+from kerascnn.runs.directory import Run, list_runs
+from tui.app import KerascnnApp
+from tui.demo import demo_run
+from tui.messages import OpenRun, Overlay
+from tui.places import Places
+from tui.settings import Keeper
+
+SCREENS = Path(__file__).parent / "screens"
+SIZE = (120, 40)
+
+
+async def export(
+    name: str, runs_dir: Path, *, keys: Sequence[str] = (), message: OpenRun | Overlay | None = None
+) -> None:
+    """Save one screen after some keys, or the one that a message asks for."""
+    with TemporaryDirectory() as folder:
+        app = KerascnnApp(Places(runs_dir, None, None), keeper=Keeper(Path(folder) / "tui.toml"))
+        async with app.run_test(size=SIZE) as pilot:
+            await app.workers.wait_for_complete()
+            if message is not None:
+                app.post_message(message)
+            await pilot.pause()
+            await pilot.press(*keys)
+            await app.workers.wait_for_complete()
+            await pilot.pause(0.6)
+            app.save_screenshot(f"{name}.svg", path=str(SCREENS))
+
+
+async def main(runs_dir: Path) -> None:
+    """Export all screens."""
+    SCREENS.mkdir(exist_ok=True)
+    with TemporaryDirectory() as folder:
+        run = demo_run(Path(folder))
+        down = ["down"] * 9
+        await export("zoo", Path(folder), keys=down)
+        await export("new_run", Path(folder), keys=[*down, "enter"])
+        await export("run", Path(folder), message=OpenRun(run))
+    runs = [found for found in list_runs(runs_dir) if found.summary().epoch]
+    await export("overlay", runs_dir, message=Overlay([Run(found.path) for found in runs[:4]]))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))
