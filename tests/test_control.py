@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+import kerascnn
 from kerascnn.errors import RunError, UsageError
 from kerascnn.runs import control
-from kerascnn.runs.directory import create_run, open_run
-from kerascnn.runs.events import CheckpointWritten, ControlApplied, EventWriter, of_kind
+from kerascnn.runs.directory import Run, create_run, open_run
+from kerascnn.runs.events import CheckpointWritten, ControlApplied, EpochDone, Event, EventWriter, of_kind
 from kerascnn.training.checkpoint import differences, list_checkpoints
 from kerascnn.training.control import Control
+from kerascnn.training.session import Options
 from tests.conftest import OWN_CATALOG, Command, events_of
 from tests.live import events_of_live, final_state, train_arguments, wait_for
 from tests.test_training import own
@@ -78,6 +80,29 @@ def test_a_resume_repeats_a_changed_learning_rate_at_its_step(
 
 
 @pytest.mark.backend
+def test_an_epoch_tells_the_rate_of_its_own_steps_after_a_resume_too(keras: object, tmp_path: Path) -> None:
+    """A new rate that came between two epochs is repeated before the first one's validation, at the same step."""
+    whole, early = Run(tmp_path / "whole"), tmp_path / "early"
+
+    def listen(event: Event) -> None:
+        if isinstance(event, CheckpointWritten) and event.step == 5:
+            shutil.copytree(whole.checkpoints, early)
+        if isinstance(event, EpochDone) and event.epoch == 1:
+            control.ask(whole, control.make_command("set-lr", 1e-4))
+
+    recipe = own("tiny", train__epochs=2)
+    kerascnn.train(recipe, run_dir=whole.path, options=Options(checkpoint_every_s=0), listeners=[listen])
+    killed = Run(tmp_path / "killed")
+    shutil.copytree(whole.path, killed.path)
+    shutil.rmtree(killed.checkpoints)
+    shutil.copytree(early, killed.checkpoints)
+    kerascnn.resume(killed)
+    rates = [epoch["learning_rate"] for epoch in final_state(killed.path).progress.history]
+    assert rates == [recipe.train.optimizer.learning_rate, pytest.approx(1e-4)]
+    assert differences(final_state(whole.path), final_state(killed.path)) == []
+
+
+@pytest.mark.backend
 def test_a_finished_run_is_extended(tmp_path: Path, kerascnn_command: Command) -> None:
     run_dir = tmp_path / "run"
     arguments = ["train", "tiny", "--catalog", OWN_CATALOG, "--run-dir", run_dir, "--limit-train", 100]
@@ -98,7 +123,8 @@ def test_an_epoch_that_an_early_stopped_run_was_extended_by_survives_a_kill(
     run_dir = tmp_path / "run"
     # So small a rate that the second epoch can't be better than the first.
     stop_early = ["--set", 'train.early_stopping={monitor="val_accuracy", patience=1}', "--learning-rate", "1e-30"]
-    arguments = ["train", "tiny", "--catalog", OWN_CATALOG, "--run-dir", run_dir, *stop_early]
+    # Long enough an epoch to be killed in.
+    arguments = ["train", "tiny", "--catalog", OWN_CATALOG, "--run-dir", run_dir, "--limit-train", 5000, *stop_early]
     assert kerascnn_command(*arguments, "--epochs", 9).returncode == 0
     assert open_run(run_dir).summary().epoch == 2
     assert kerascnn_command("control", run_dir, "extend", 1).returncode == 0

@@ -55,6 +55,8 @@ class Progress:
     loss_sum: Finite = 0.0
     right: Count = 0
     seen: Count = 0
+    learning_rate: Annotated[Finite, Field(ge=0)] = 0.0
+    """Of the last step."""
     learning_rate_scale: Annotated[Finite, Field(ge=0)] = 1.0
     epochs: Count = 0
     best: Finite | None = None

@@ -205,13 +205,11 @@ class Engine:
         return paused
 
     def _apply_learning_rate(self) -> None:
-        rate = self._rate_of(self._progress.step)
+        progress = self._progress
+        rate = self._learning_rate.at(progress.step) * progress.learning_rate_scale
         if rate != self._rate_set:
             self._network.optimizer.learning_rate = rate
-            self._rate_set = rate
-
-    def _rate_of(self, step: int) -> float:
-        return self._learning_rate.at(step) * self._progress.learning_rate_scale
+            self._rate_set = progress.learning_rate = rate
 
     def _read_pending(self) -> None:
         """Fetch the losses that still lie on the device, all at once.
@@ -248,7 +246,7 @@ class Engine:
                 loss=self._last_loss,
                 mean_loss=progress.loss_sum / progress.seen,
                 accuracy=progress.right / progress.seen,
-                learning_rate=self._rate_set,
+                learning_rate=progress.learning_rate,
                 images_per_s=images / max(now - self._last_record, 1e-9),
                 elapsed=progress.elapsed,
             )
@@ -323,7 +321,7 @@ class Engine:
             accuracy=progress.right / progress.seen,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
-            learning_rate=self._rate_of(progress.step - 1),
+            learning_rate=progress.learning_rate,
             seconds=progress.epoch_elapsed,
             images_per_s=progress.seen / max(progress.epoch_training, 1e-9),
             best=improved,

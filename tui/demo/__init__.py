@@ -1,7 +1,7 @@
 """A recorded run, for a look at the interface without training anything.
 
 ResNet-20 on 5,000 images of the embedded sample, on two cores with torch; the command is in
-``recording/environment.json``. It was paused after step 155, and its learning rate set to 0.01 after step 232.
+``recording/environment.json``. It was paused after step 151, and its learning rate set to 0.01 after step 232.
 """
 
 from __future__ import annotations
