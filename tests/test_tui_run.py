@@ -205,6 +205,37 @@ async def test_the_strip_shows_another_figure(tmp_path: Path) -> None:
         assert "dead over time" in screen_text(app)
 
 
+async def test_the_time_to_start_is_told_until_an_epoch_has_been_told(tmp_path: Path) -> None:
+    run = record(tmp_path / "run", [*started(), step(1)])
+    own(run)
+    app = host(run)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        assert "start-up 4 s" in screen_text(app)
+        append(run, recorded.epoch(1))
+        tick(app)
+        await pilot.pause()
+        assert "start-up" not in screen_text(app)
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [(80, "epoch 1/100   step 1,204/4,000"), (74, "epoch 1/100   step 1,204 "), (62, "epoch 1/100   ▶")],
+)
+async def test_what_is_done_is_told_in_fewer_words_before_the_backend_is_cut(
+    tmp_path: Path, columns: int, told: str
+) -> None:
+    run = record(tmp_path / "run", [*started(epochs=100), step(1).model_copy(update={"step": 1204})])
+    own(run)
+    app = host(run)
+    async with app.run_test(size=(columns, 24)) as pilot:
+        await pilot.pause()
+        head = screen_text(app).splitlines()[0]
+        assert head.startswith(" plain12_bn · cifar10 · torch ")
+        assert told in head
+        assert head.endswith("▶ training")
+
+
 async def test_a_live_run_grows_on_the_screen(tmp_path: Path) -> None:
     clock = Clock()
     run = record(tmp_path / "run", started(epochs=10)[:2])
