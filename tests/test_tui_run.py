@@ -27,6 +27,9 @@ from tests.recorded import BEGAN, append, asked_of, disown, own, record, started
 from tests.screen_host import SIZES, Clock, Host, host, press, tick
 from tests.screens import screen_text
 from tui.demo import RECORDING, demo_run
+from tui.drawing.glyphs import STATES
+from tui.reading import status
+from tui.reading.digest import Digest
 from tui.reading.story import RunStory
 from tui.screens.asking import AskNumber
 from tui.screens.dialogs import Question
@@ -203,6 +206,39 @@ async def test_the_strip_shows_another_figure(tmp_path: Path) -> None:
         dying = next(line for line in screen_text(app).splitlines() if "block3_conv1" in line)
         assert "▁▂▂▃▃▄▄▅▅▆▆▇" in dying
         assert "dead over time" in screen_text(app)
+
+
+async def test_a_run_that_goes_on_never_tells_more_epochs_than_it_is_to_have(tmp_path: Path) -> None:
+    again = started(epochs=3)[:2]
+    longer = [*(step(number) for number in range(121, 161)), recorded.epoch(4)]
+    run = record(tmp_path / "run", [*whole_run()[:-1], recorded.control("extend", 120, epochs=9), *longer, *again])
+    own(run)
+    app = host(run)
+    digest = Digest()
+    digest.read(run.events_file)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        head = screen_text(app).splitlines()[0]
+        assert "epoch 4   step 160   ▶" in head
+        assert digest.epochs_asked == 9
+
+
+async def test_a_replay_waits_for_its_layers(tmp_path: Path) -> None:
+    app = host(record(tmp_path / "run", whole_run()), replay=True)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert "No layer statistics yet." in screen_text(app)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_each_state_has_a_sign_and_a_failure_is_no_success(state: str) -> None:
+    for ascii_only in (False, True):
+        sign = status.glyph(state, ascii_only=ascii_only)
+        assert len(sign.strip()) == 1
+        assert sign.isascii() or not ascii_only
+        good = status.glyph("finished", ascii_only=ascii_only)
+        assert (sign == good) == (state == "finished")
 
 
 async def test_the_time_to_start_is_told_until_an_epoch_has_been_told(tmp_path: Path) -> None:

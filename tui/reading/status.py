@@ -10,16 +10,6 @@ from tui.drawing.plotting import number
 from tui.reading.story import RunStory
 from tui.reading.system import Usage
 
-GLYPHS = {
-    "running": ("▶", ">"),
-    "paused": ("‖", "="),
-    "finished": ("✓", "*"),
-    "stopped": ("■", "#"),
-    "interrupted": ("■", "#"),
-    "killed": ("✗", "x"),
-    "failed": ("✗", "x"),
-    "diverged": ("✗", "x"),
-}
 # Under this, a run's end is too near for an interval.
 LONG_S = 60.0
 # A time left of ten years is none.
@@ -37,13 +27,16 @@ def headline(model: str, dataset: str, backend: str) -> str:
 
 
 def progress(story: RunStory) -> list[str]:
-    """``epoch 7/40   step 1,204/7,800``, then the same in fewer words: the epoch tells most."""
+    """``epoch 7/40   step 1,204/7,800``, then the same in fewer words: the epoch tells most.
+
+    A resume tells its recipe's epochs before those that were added: a sum below what is done isn't told.
+    """
     epoch, step, steps = "", "", ""
     if story.epoch:
-        epoch = f"epoch {story.epoch}" + (f"/{story.pace.epochs}" if story.pace.epochs else "")
+        epoch = f"epoch {story.epoch}" + (f"/{story.pace.epochs}" if story.pace.epochs >= story.epoch else "")
     if story.step:
         step = f"step {story.step:,}"
-        steps = f"{step}/{story.steps_in_all:,}" if story.steps_in_all else step
+        steps = f"{step}/{story.steps_in_all:,}" if story.steps_in_all >= story.step else step
     return ["   ".join(filter(None, parts)) for parts in ((epoch, steps), (epoch, step), (epoch or step,))]
 
 
@@ -61,7 +54,7 @@ def phase(story: RunStory, state: str, now: float) -> str:
 
 def glyph(state: str, *, ascii_only: bool) -> str:
     """The state as one sign."""
-    return GLYPHS.get(state, (" ", " "))[ascii_only]
+    return glyphs.plain(glyphs.STATES.get(state, " "), ascii=ascii_only)
 
 
 def figures(story: RunStory, state: str, usage: Usage | None, cursor_step: int | None) -> list[str]:

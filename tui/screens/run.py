@@ -187,7 +187,8 @@ class RunScreen(ChartedScreen):
 
     def _show_rest(self) -> None:
         layers = self.query_one(LayerTable)
-        empty = "No layer statistics yet." if self._owner else "This run has recorded no layer statistics."
+        more = self._owner is not None or (self.replay is not None and not self.replay.done)
+        empty = "No layer statistics yet." if more else "This run has recorded no layer statistics."
         layers.show(self.story.layers, self._cursor_step, empty)
         layers.set_class(not len(self.story.layers), "-empty")
         layers.styles.max_height = len(self.story.layers.layers) + 3
