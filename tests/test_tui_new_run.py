@@ -420,3 +420,16 @@ async def test_escape_goes_back_to_the_zoo(tmp_path: Path) -> None:
         await pilot.press("escape")
         await settled(app, pilot)
         assert isinstance(app.screen, ZooScreen)
+
+
+async def test_a_digit_beside_its_field_leaves_the_form_as_it_is(tmp_path: Path) -> None:
+    app = make_app(tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await formed(app, pilot)
+        before = screen.arguments
+        screen.query_one(Choice).focus()
+        await pilot.press("1", "2")
+        await settled(app, pilot)
+        assert app.screen is screen
+        assert screen.arguments == before
+        assert "Escape leaves the form" in said(app)

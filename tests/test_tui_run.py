@@ -27,6 +27,9 @@ from tests.recorded import BEGAN, append, asked_of, disown, own, record, started
 from tests.screen_host import SIZES, Clock, Host, host, press, tick
 from tests.screens import screen_text
 from tui.demo import RECORDING, demo_run
+from tui.drawing.glyphs import STATES
+from tui.reading import status
+from tui.reading.digest import Digest
 from tui.reading.story import RunStory
 from tui.screens.asking import AskNumber
 from tui.screens.dialogs import Question
@@ -203,6 +206,70 @@ async def test_the_strip_shows_another_figure(tmp_path: Path) -> None:
         dying = next(line for line in screen_text(app).splitlines() if "block3_conv1" in line)
         assert "▁▂▂▃▃▄▄▅▅▆▆▇" in dying
         assert "dead over time" in screen_text(app)
+
+
+async def test_a_run_that_goes_on_never_tells_more_epochs_than_it_is_to_have(tmp_path: Path) -> None:
+    again = started(epochs=3)[:2]
+    longer = [*(step(number) for number in range(121, 161)), recorded.epoch(4)]
+    run = record(tmp_path / "run", [*whole_run()[:-1], recorded.control("extend", 120, epochs=9), *longer, *again])
+    own(run)
+    app = host(run)
+    digest = Digest()
+    digest.read(run.events_file)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        head = screen_text(app).splitlines()[0]
+        assert "epoch 4   step 160   ▶" in head
+        assert digest.epochs_asked == 9
+
+
+async def test_a_replay_waits_for_its_layers(tmp_path: Path) -> None:
+    app = host(record(tmp_path / "run", whole_run()), replay=True)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert "No layer statistics yet." in screen_text(app)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_each_state_has_a_sign_and_a_failure_is_no_success(state: str) -> None:
+    for ascii_only in (False, True):
+        sign = status.glyph(state, ascii_only=ascii_only)
+        assert len(sign.strip()) == 1
+        assert sign.isascii() or not ascii_only
+        good = status.glyph("finished", ascii_only=ascii_only)
+        assert (sign == good) == (state == "finished")
+
+
+async def test_the_time_to_start_is_told_until_an_epoch_has_been_told(tmp_path: Path) -> None:
+    run = record(tmp_path / "run", [*started(), step(1)])
+    own(run)
+    app = host(run)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        assert "start-up 4 s" in screen_text(app)
+        append(run, recorded.epoch(1))
+        tick(app)
+        await pilot.pause()
+        assert "start-up" not in screen_text(app)
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [(80, "epoch 1/100   step 1,204/4,000"), (74, "epoch 1/100   step 1,204 "), (62, "epoch 1/100   ▶")],
+)
+async def test_what_is_done_is_told_in_fewer_words_before_the_backend_is_cut(
+    tmp_path: Path, columns: int, told: str
+) -> None:
+    run = record(tmp_path / "run", [*started(epochs=100), step(1).model_copy(update={"step": 1204})])
+    own(run)
+    app = host(run)
+    async with app.run_test(size=(columns, 24)) as pilot:
+        await pilot.pause()
+        head = screen_text(app).splitlines()[0]
+        assert head.startswith(" plain12_bn · cifar10 · torch ")
+        assert told in head
+        assert head.endswith("▶ training")
 
 
 async def test_a_live_run_grows_on_the_screen(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from tui.screens.runs import RunsScreen
 from tui.screens.zoo import ZooScreen
 from tui.settings import Keeper, Settings, load_settings, save_settings
 from tui.themes import SERIES, THEME_NAMES
+from tui.widgets.keys import KeyLine
 
 # -- start
 
@@ -450,12 +451,42 @@ async def test_the_palette_does_what_it_says(tmp_path: Path) -> None:
         assert "by name" in await settled(app, pilot)
 
 
-async def test_ascii_is_kept_for_the_next_start(tmp_path: Path) -> None:
+async def test_ascii_is_kept_for_the_next_start_and_leaves_this_one_as_it_is(tmp_path: Path) -> None:
     app = make_app(tmp_path)
     async with app.run_test() as pilot:
         await settled(app, pilot)
         app.toggle_ascii()
-    assert make_app(tmp_path).settings.ascii
+        await pilot.pause()
+        assert "from its next start on" in said(app)
+        assert not app.settings.ascii
+    again = make_app(tmp_path)
+    assert again.settings.ascii
+    async with again.run_test() as pilot:
+        await settled(again, pilot)
+        again.toggle_ascii()
+    assert not make_app(tmp_path).settings.ascii
+
+
+async def test_a_run_tells_the_key_that_leads_to_help_whatever_the_room(tmp_path: Path) -> None:
+    app = make_app(tmp_path, run=make_run(tmp_path))
+    async with app.run_test(size=(60, 24)) as pilot:
+        text = await settled(app, pilot)
+        assert isinstance(app.screen, RunScreen)
+        assert text.splitlines()[-1].endswith("f1 help")
+        await pilot.press("question_mark")
+        assert isinstance(app.screen, RunScreen), "it describes the chart"
+        await pilot.click(KeyLine, offset=(app.size.width - 3, 0))
+        helping = await settled(app, pilot)
+        assert isinstance(app.screen, HelpScreen)
+        assert "? tells in a sentence" in " ".join(helping.replace("│", " ").split())
+
+
+async def test_a_look_at_the_runs_that_ends_with_the_app_finds_no_screen(tmp_path: Path) -> None:
+    app = make_app(tmp_path)
+    async with app.run_test() as pilot:
+        await settled(app, pilot)
+    assert not app.screen_stack
+    app._tell_screen()
 
 
 # -- what screens ask for

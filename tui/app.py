@@ -42,7 +42,7 @@ class KerascnnApp(App[str]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "mode('zoo')", "zoo", show=False, id="app.zoo"),
         Binding("2", "mode('runs')", "runs", show=False, id="app.runs"),
-        Binding("f1,question_mark", "help", "help", key_display="?", id="app.help"),
+        Binding("question_mark,f1", "help", "help", id="app.help"),
         Binding("q,ctrl+q", "quit", "quit", key_display="q", id="app.quit"),
         Binding("ctrl+c", "quit", "", show=False, priority=True, id="app.interrupt"),
     ]
@@ -134,7 +134,9 @@ class KerascnnApp(App[str]):
 
     @on(LedgerChanged)
     def _tell_screen(self) -> None:
-        self.screen.post_message(LedgerChanged())
+        # A look that ends while the app does finds no screen to tell.
+        if self.screen_stack:
+            self.screen.post_message(LedgerChanged())
 
     # -- what screens ask for
 
@@ -259,7 +261,7 @@ class KerascnnApp(App[str]):
             )
         for theme in THEME_NAMES:
             yield SystemCommand(f"theme: {theme}", "colours, kept for next time", partial(self.use_theme, theme))
-        turned = "off" if self.settings.ascii else "on"
+        turned = "off" if self._keeper.settings.ascii else "on"
         yield SystemCommand(f"ASCII signs: {turned}", "from the next start on", self.toggle_ascii)
 
     def action_command_palette(self) -> None:
@@ -275,15 +277,20 @@ class KerascnnApp(App[str]):
         self._keep(theme=name)
 
     def toggle_ascii(self) -> None:
-        """Draw with ASCII, or no longer, from the next start on."""
-        self._keep(ascii=not self.settings.ascii)
+        """Draw with ASCII, or no longer, from the next start on: what is shown stays in one style."""
+        wanted = not self._keeper.settings.ascii
+        if self._keep(ascii=wanted):
+            signs = "ASCII alone" if wanted else "all its signs"
+            self.notify(f"kerascnn-tui draws with {signs} from its next start on")
 
-    def _keep(self, **changes: object) -> None:
-        self.settings = self.settings.model_copy(update=changes)
+    def _keep(self, **changes: object) -> bool:
+        """Whether it could be kept; says why not."""
         try:
             self._keeper.keep(**changes)
         except UsageError as error:
             self._warn(str(error))
+            return False
+        return True
 
     def handle_bindings_clash(self, clashed_bindings: set[Binding], node: object) -> None:
         """Say that a key of the settings was taken."""

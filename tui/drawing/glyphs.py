@@ -23,7 +23,8 @@ _ASCII = str.maketrans(
         "▶": ">",
         "‹": "<",
         "›": ">",
-        "✓": "x",
+        "✓": "*",
+        "✗": "x",
         "⚠": "!",
         "‖": "=",
         "■": "#",
@@ -34,6 +35,20 @@ _ASCII = str.maketrans(
         "’": "'",
     }
 )
+
+
+STATES = {
+    "running": "▶",
+    "paused": "‖",
+    "starting": "▸",
+    "finished": "✓",
+    "stopped": "■",
+    "interrupted": "■",
+    "killed": "✗",
+    "failed": "✗",
+    "diverged": "✗",
+}
+"""How a run stands, as one sign."""
 
 
 def plain(text: str, *, ascii: bool) -> str:  # noqa: A002 - the name that the settings give it

@@ -67,7 +67,9 @@ class Digest:
             case ev.RunStarted():
                 self.started = event.time if self.started is None else self.started
                 self.model, self.backend, self.dataset = event.model, event.backend, event.dataset
-                self.epochs_asked, self.end, self.paused = event.epochs, None, False
+                # What was added to the recipe's epochs still holds when the run goes on.
+                self.epochs_asked = max(self.epochs_asked, event.epochs)
+                self.end, self.paused = None, False
             case ev.DataLoaded():
                 self.train_images = event.train_images
             case ev.StepDone():

@@ -5,21 +5,11 @@ from __future__ import annotations
 import math
 
 from kerascnn.wording import duration, one_line
+from tui.drawing import glyphs
 from tui.drawing.plotting import number
 from tui.reading.story import RunStory
 from tui.reading.system import Usage
 
-GLYPHS = {
-    "running": ("▶", ">"),
-    "paused": ("‖", "="),
-    "finished": ("✓", "*"),
-    "stopped": ("■", "#"),
-    "interrupted": ("■", "#"),
-    "killed": ("✗", "x"),
-    "failed": ("✗", "x"),
-    "diverged": ("✗", "x"),
-}
-ASCII = str.maketrans({"·": "-", "–": "-", "…": ".", "⚠": "!", "×": "x"})
 # Under this, a run's end is too near for an interval.
 LONG_S = 60.0
 # A time left of ten years is none.
@@ -28,8 +18,7 @@ LONGEST_S = 3e8
 
 def plain(text: str, *, ascii_only: bool) -> str:
     """The text as one line, with signs that every terminal has where that is wished."""
-    text = one_line(text)
-    return text.translate(ASCII) if ascii_only else text
+    return glyphs.plain(one_line(text), ascii=ascii_only)
 
 
 def headline(model: str, dataset: str, backend: str) -> str:
@@ -37,14 +26,18 @@ def headline(model: str, dataset: str, backend: str) -> str:
     return " · ".join(part for part in (model, dataset, backend) if part) or "run"
 
 
-def progress(story: RunStory) -> str:
-    """``epoch 7/40   step 1,204/7,800``."""
-    parts = []
+def progress(story: RunStory) -> list[str]:
+    """``epoch 7/40   step 1,204/7,800``, then the same in fewer words: the epoch tells most.
+
+    A resume tells its recipe's epochs before those that were added: a sum below what is done isn't told.
+    """
+    epoch, step, steps = "", "", ""
     if story.epoch:
-        parts.append(f"epoch {story.epoch}" + (f"/{story.pace.epochs}" if story.pace.epochs else ""))
+        epoch = f"epoch {story.epoch}" + (f"/{story.pace.epochs}" if story.pace.epochs >= story.epoch else "")
     if story.step:
-        parts.append(f"step {story.step:,}" + (f"/{story.steps_in_all:,}" if story.steps_in_all else ""))
-    return "   ".join(parts)
+        step = f"step {story.step:,}"
+        steps = f"{step}/{story.steps_in_all:,}" if story.steps_in_all >= story.step else step
+    return ["   ".join(filter(None, parts)) for parts in ((epoch, steps), (epoch, step), (epoch or step,))]
 
 
 def phase(story: RunStory, state: str, now: float) -> str:
@@ -61,7 +54,7 @@ def phase(story: RunStory, state: str, now: float) -> str:
 
 def glyph(state: str, *, ascii_only: bool) -> str:
     """The state as one sign."""
-    return GLYPHS.get(state, (" ", " "))[ascii_only]
+    return glyphs.plain(glyphs.STATES.get(state, " "), ascii=ascii_only)
 
 
 def figures(story: RunStory, state: str, usage: Usage | None, cursor_step: int | None) -> list[str]:
@@ -82,7 +75,8 @@ def figures(story: RunStory, state: str, usage: Usage | None, cursor_step: int |
     elif story.steps.last("elapsed") == story.steps.last("elapsed"):
         ended = story.ended.elapsed if story.ended is not None else story.steps.last("elapsed")
         parts.append(f"took {duration(ended)}")
-    if story.startup_s is not None:
+    # How long it took to start is news until an epoch has been told, and belongs to the sum at the end.
+    if story.startup_s is not None and (state not in ("running", "paused") or not len(story.epochs)):
         compiled = f" + {duration(story.compiling_s)} compiling" if story.compiling_s is not None else ""
         parts.append(f"start-up {duration(story.startup_s)}{compiled}")
     if usage is not None:

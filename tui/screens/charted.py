@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
 from textual.screen import Screen
 
 from tui.settings import Settings
@@ -16,8 +17,10 @@ AXES = ("step", "epoch", "time")
 SMOOTHINGS = (0.0, 0.6, 0.9, 0.97)
 ZOOM = 0.5
 PAN = 0.1
+DESCRIBED_FOR_S = 12.0
 # Columns from which on two charts are side by side.
 ROOM_FOR_TWO = 100
+HELP_KEY = "app.help"
 
 
 class ChartedScreen(Screen[None]):
@@ -63,15 +66,22 @@ class ChartedScreen(Screen[None]):
         return self.query_one(Charts)
 
     def tell_keys(self, wanted: Sequence[str | tuple[str, str]]) -> None:
-        """Say what can be pressed, by the names of bindings, each with another label where one is given."""
-        bound = {binding.id: binding for _, binding, _, _ in self.active_bindings.values()}
+        """Say what can be pressed, by the names of bindings, each with another label where one is given.
+
+        Help comes last and is never cut, because it leads to all others.
+        """
+        bound = {binding.id: (node, binding) for node, binding, _, _ in self.active_bindings.values()}
         keys = []
         for name in wanted:
             which, label = name if isinstance(name, tuple) else (name, "")
-            if (binding := bound.get(which)) is not None:
-                action = binding.action if "." in binding.action else f"screen.{binding.action}"
-                keys.append(Key(self.app.get_key_display(binding), label or binding.description, action))
-        self.query_one(KeyLine).show(keys)
+            if which in bound:
+                keys.append(self._key(*bound[which], label))
+        self.query_one(KeyLine).show(keys, self._key(*bound[HELP_KEY]) if HELP_KEY in bound else None)
+
+    def _key(self, node: DOMNode, binding: Binding, label: str = "") -> Key:
+        place = "app" if node is self.app else "screen"
+        action = binding.action if "." in binding.action else f"{place}.{binding.action}"
+        return Key(self.app.get_key_display(binding), label or binding.description, action)
 
     def tick(self) -> None:
         """Look for news."""
@@ -154,8 +164,10 @@ class ChartedScreen(Screen[None]):
         self.charts.choose_other()
 
     def action_describe(self) -> None:
-        """Say what the focused chart shows."""
-        self.notify(self.charts.described.describe(), title=self.charts.described.name or "", timeout=20, markup=False)
+        """Say what the focused chart shows, instead of what was said before."""
+        self.app.clear_notifications()
+        chart = self.charts.described
+        self.notify(chart.describe(), title=chart.name or "", timeout=DESCRIBED_FOR_S, markup=False)
 
     def action_leave(self) -> None:
         """Back to where one came from."""

@@ -80,6 +80,8 @@ class NewRunScreen(Screen[None]):
         Binding("escape", "back", "back", id="new.back"),
         Binding("up", "app.focus_previous", "field above", show=False, id="new.up"),
         Binding("down", "app.focus_next", "field below", show=False, id="new.down"),
+        # A number typed beside its field would otherwise lead to another place and leave the form.
+        Binding("1,2", "stay", show=False, id="new.stay"),
     ]
 
     def __init__(
@@ -287,6 +289,14 @@ class NewRunScreen(Screen[None]):
         """Copy the command that does the same."""
         self.app.copy_to_clipboard(command_line(self.arguments))
         self.notify("copied", timeout=2)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Once the run starts there is nothing to lose, and digits lead on as everywhere."""
+        return not (action == "stay" and self._starting)
+
+    def action_stay(self) -> None:
+        """Say why a digit does nothing here."""
+        self.notify("digits are typed into a number's field; Escape leaves the form", timeout=4)
 
     def action_back(self) -> None:
         """Back to the zoo; what hasn't started yet doesn't."""

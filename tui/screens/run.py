@@ -49,7 +49,8 @@ class RunScreen(ChartedScreen):
 
     HELP = (
         "The curves, the layers and the log of one run. c puts a cursor on the curves; the arrows move it, and layers "
-        "and log follow. The keys p, s, k, l and e ask something of the live run; r goes on with one that has ended."
+        "and log follow; w chooses what the strips show. p, s, k, l and e ask something of the live run; r goes "
+        "on with one that has ended. ? tells in a sentence what the focused chart shows; F1 leads here."
     )
     CSS_PATH = "run.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -186,7 +187,8 @@ class RunScreen(ChartedScreen):
 
     def _show_rest(self) -> None:
         layers = self.query_one(LayerTable)
-        empty = "No layer statistics yet." if self._owner else "This run has recorded no layer statistics."
+        more = self._owner is not None or (self.replay is not None and not self.replay.done)
+        empty = "No layer statistics yet." if more else "This run has recorded no layer statistics."
         layers.show(self.story.layers, self._cursor_step, empty)
         layers.set_class(not len(self.story.layers), "-empty")
         layers.styles.max_height = len(self.story.layers.layers) + 3
@@ -203,8 +205,9 @@ class RunScreen(ChartedScreen):
         backend = started.backend if started else str(self.run.environment().get("backend", ""))
         left = status.plain(status.headline(name or self.run.name, dataset, backend), ascii_only=ascii_only)
         phase = status.phase(story, state, self._clock())
-        right = f"{status.progress(story)}   {status.glyph(state, ascii_only=ascii_only)} {phase}"
-        self.query_one("#head", TwoEnds).show(Content.assemble((left, "bold")), Content(right.strip()))
+        now = f"{status.glyph(state, ascii_only=ascii_only)} {phase}"
+        rights = [Content("   ".join(filter(None, (told, now)))) for told in status.progress(story)]
+        self.query_one("#head", TwoEnds).show(Content.assemble((left, "bold")), *rights)
         parts = status.figures(story, state, self._usage if self._owner else None, self._cursor_step)
         if self._cursor_step is not None:
             parts.insert(0, f"at step {self._cursor_step:,}")

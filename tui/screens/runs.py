@@ -19,23 +19,12 @@ from textual.widgets import DataTable, Footer, Input, Static
 from kerascnn.errors import KerascnnError
 from kerascnn.runs.directory import Run, delete_run
 from kerascnn.wording import duration, percent
-from tui.drawing.glyphs import plain
+from tui.drawing.glyphs import STATES, plain
 from tui.messages import LedgerChanged, OpenRun, Overlay, ResumeRun
 from tui.reading.ledger import Entry, Ledger
 from tui.screens.dialogs import Answer, Question
 from tui.widgets.topbar import TopBar
 
-_MARKS = {
-    "running": "▶",
-    "paused": "‖",
-    "starting": "▸",
-    "finished": "✓",
-    "stopped": "■",
-    "interrupted": "■",
-    "killed": "⚠",
-    "diverged": "⚠",
-    "failed": "⚠",
-}
 _WARNED = ("killed", "diverged", "failed")
 
 
@@ -51,7 +40,7 @@ class Column:
 
 
 COLUMNS = (
-    Column("state", lambda e: f"{_MARKS.get(e.state, '–')} {e.state}", lambda e: (not e.live, e.state)),
+    Column("state", lambda e: f"{STATES.get(e.state, '–')} {e.state}", lambda e: (not e.live, e.state)),
     Column("network", lambda e: e.model, lambda e: e.model),
     Column("backend", lambda e: e.backend or "–", lambda e: e.backend),
     Column("dataset", lambda e: e.dataset, lambda e: e.dataset, wide=True),

@@ -76,11 +76,6 @@ class Choice(Widget, can_focus=True):
         if len(values) > 1:
             self.value = values[(values.index(self.value) + by) % len(values)]
 
-    def set_options(self, options: Sequence[Option]) -> None:
-        """Offer other options; the value stays."""
-        self.options = list(options)
-        self.refresh()
-
     def render(self) -> Content:
         """The options, or the chosen one alone."""
         cells = self._cells()

@@ -20,7 +20,7 @@ class Key:
 
 
 class KeyLine(Widget):
-    """As many keys as there is room for, the first ones first; each can be clicked."""
+    """As many keys as there is room for, the first ones first, and one that is always there; each can be clicked."""
 
     DEFAULT_CSS = """
     KeyLine {
@@ -33,20 +33,27 @@ class KeyLine(Widget):
     def __init__(self) -> None:
         super().__init__()
         self._keys: Sequence[Key] = ()
+        self._always: Key | None = None
 
-    def show(self, keys: Sequence[Key]) -> None:
-        """Show these from now on."""
-        if keys != self._keys:
-            self._keys = keys
+    def show(self, keys: Sequence[Key], always: Key | None = None) -> None:
+        """Show these from now on, and ``always`` at the right end."""
+        if (keys, always) != (self._keys, self._always):
+            self._keys, self._always = keys, always
             self.refresh()
 
     def render(self) -> Content:
         """The keys that fit."""
         line = Content("")
+        last = _written(self._always) if self._always is not None else Content("")
+        room = self.size.width - last.cell_length
         for key in self._keys:
-            written = Content.assemble(" ", (key.key, "bold $footer-key-foreground"), f" {key.label} ")
-            label = written.stylize(Style.from_meta({"@click": key.action}))
-            if line.cell_length + label.cell_length > self.size.width:
+            label = _written(key)
+            if line.cell_length + label.cell_length > room:
                 break
             line = Content.assemble(line, label)
-        return line
+        return Content.assemble(line, " " * max(room - line.cell_length, 0), last)
+
+
+def _written(key: Key) -> Content:
+    written = Content.assemble(" ", (key.key, "bold $footer-key-foreground"), f" {key.label} ")
+    return written.stylize(Style.from_meta({"@click": key.action}))

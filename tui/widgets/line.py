@@ -7,26 +7,28 @@ from textual.widget import Widget
 
 
 class TwoEnds(Widget):
-    """Keeps its right end whole; the left one is cut where there isn't room for both."""
+    """Keeps its right end whole, in fewer words where it has them; then the left one is cut if there isn't room."""
 
     DEFAULT_CSS = "TwoEnds { height: 1; width: 1fr; }"
 
     def __init__(self, *, ascii_only: bool = False, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self._ellipsis = not ascii_only
-        self._ends = (Content(""), Content(""))
+        self._left = Content("")
+        self._rights: tuple[Content, ...] = ()
 
-    def show(self, left: Content, right: Content = Content("")) -> None:  # noqa: B008 - it is immutable
-        """Show these from now on."""
-        if self._ends != (left, right):
-            self._ends = (left, right)
+    def show(self, left: Content, *rights: Content) -> None:
+        """Show these from now on: of the right ends the first that leaves the left one whole, or else the last."""
+        if (self._left, self._rights) != (left, rights):
+            self._left, self._rights = left, rights
             self.refresh()
 
     def render(self) -> Content:
         """Both ends and the room between them."""
-        left, right = self._ends
         width = self.size.width
-        right = right.truncate(width)
-        left = left.truncate(max(width - right.cell_length - 2, 0), ellipsis=self._ellipsis)
+        room = width - self._left.cell_length - 2
+        fitting = (right for right in self._rights if right.cell_length <= room)
+        right = next(fitting, self._rights[-1] if self._rights else Content("")).truncate(width)
+        left = self._left.truncate(max(width - right.cell_length - 2, 0), ellipsis=self._ellipsis)
         gap = width - left.cell_length - right.cell_length
         return Content.assemble(left, " " * max(gap, 0), right)
