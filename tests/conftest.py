@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 # One process, one backend: the tests run on the one that KERAS_BACKEND names.
@@ -50,6 +52,16 @@ def own_home(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypat
     monkeypatch.setattr("kerascnn.data.locate.SYSTEM_DATASETS", home / "system")
     monkeypatch.chdir(tmp_path)
     return home
+
+
+@pytest.fixture(autouse=True)
+def no_training_outlives_its_test(tmp_path: Path) -> Iterator[None]:
+    """A run that a failed test left behind would slow all that come after it."""
+    yield
+    for process in psutil.process_iter(["cmdline"]):
+        if "kerascnn" in (line := " ".join(process.info["cmdline"] or [])) and str(tmp_path) in line:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
 
 @pytest.fixture

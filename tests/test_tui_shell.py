@@ -426,7 +426,7 @@ async def test_the_palette_has_every_action_of_every_screen(tmp_path: Path) -> N
     app = make_app(tmp_path)
     async with app.run_test(size=(80, 24)) as pilot:
         await looked(app, pilot)
-        for keys in (["1"], ["enter"], ["2"], ["enter"]):
+        for keys in (["1"], ["enter"], ["escape", "2"], ["enter"]):
             await pilot.press(*keys)
             await settled(app, pilot)
             titles = {command.title for command in app.get_system_commands(app.screen)}
