@@ -102,6 +102,13 @@ def test_bad_usage_is_one_sentence_exit_code_2_and_nothing_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_directory_that_is_no_run_is_told_from_none(kerascnn_command: Command, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    done = kerascnn_command("watch", "photos")
+    assert done.returncode == 2
+    assert "photos: expected a run directory, and there is no recipe.toml in it" in done.stderr
+
+
 def test_an_unknown_option_is_exit_code_2(kerascnn_command: Command) -> None:
     assert kerascnn_command("train", "tiny", "--epohcs", "3").returncode == 2
 

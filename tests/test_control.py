@@ -113,6 +113,9 @@ def test_a_finished_run_is_extended(tmp_path: Path, kerascnn_command: Command) -
     assert kerascnn_command("train", "--resume", run_dir).returncode == 0
     summary = open_run(run_dir).summary()
     assert (summary.state, summary.epoch, summary.epochs) == ("finished", 2, 2)
+    # As soon as it goes on again, whoever looks sees two epochs, not the recipe's one.
+    assert kerascnn_command("train", "--resume", run_dir).returncode == 0
+    assert [event["epochs"] for event in events_of(run_dir, "run started")] == [1, 1, 2]
     assert len(list_checkpoints(run_dir / "checkpoints")) == 2
 
 

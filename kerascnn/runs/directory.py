@@ -326,6 +326,8 @@ def find_run(name: str, runs_folder: Path = RUNS_FOLDER) -> Run:
         return matching[0]
     if matching:
         raise UnknownNameError(f"{name} could be {' or '.join(run.name for run in matching)}")
+    if Path(name).is_dir():
+        raise UnknownNameError(f"{name}: expected a run directory, and there is no recipe.toml in it")
     known = [run.name for run in every]
     raise UnknownNameError(f"no run {name!r} in {runs_folder}{nearest(name, known)}; `kerascnn runs` lists them")
 

@@ -19,7 +19,7 @@ from kerascnn.data.statistics import PixelStatistics, pixel_statistics
 from kerascnn.errors import CheckpointError, DivergedError, KerascnnError, RunError, UsageError
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
-from kerascnn.runs.directory import RUNS_FOLDER, Run, Writer, create_run, new_run_path
+from kerascnn.runs.directory import RUNS_FOLDER, Run, Writer, create_run, epochs_of, new_run_path
 from kerascnn.runs.files import write_atomically, write_json
 from kerascnn.training import backend as backends
 from kerascnn.training.signals import Interruption, Signals
@@ -206,7 +206,8 @@ class _Session:
                 model=self._recipe.name,
                 dataset=self._recipe.dataset,
                 backend=self._choice.name,
-                epochs=self._recipe.train.epochs,
+                # A run that was extended has more than its recipe says.
+                epochs=max(self._recipe.train.epochs, epochs_of(self._run.events())),
                 batch_size=self._recipe.train.batch_size,
                 pid=os.getpid(),
             )
