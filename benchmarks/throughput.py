@@ -104,7 +104,7 @@ def kerascnn_loop(recipe: Recipe, batches: TrainingBatches) -> Callable[[int], N
 
     def run(steps: int) -> None:
         for pixels, labels in read_ahead(lambda key: batches.make(*key), itertools.islice(numbers, steps)):  # type: ignore[arg-type]
-            loss, _ = steps_of.train(pixels, labels)
+            loss, _, _ = steps_of.train(pixels, labels)
         float(ops.convert_to_numpy(loss))
 
     return run
