@@ -23,7 +23,7 @@ from tui.messages import OpenRun, Overlay
 from tui.places import Places
 from tui.settings import Keeper
 
-SCREENS = Path(__file__).parent / "screens"
+SCREENS = Path(__file__).parent.absolute() / "screens"
 SIZE = (120, 40)
 
 
@@ -48,14 +48,15 @@ async def main(runs_dir: Path) -> None:
     """Export all screens."""
     SCREENS.mkdir(exist_ok=True)
     with TemporaryDirectory() as folder:
-        run = demo_run(Path(folder))
+        # From a folder of its own, so that the command on the screen has no path of this machine.
+        os.chdir(folder)
         down = ["down"] * 9
-        await export("zoo", Path(folder), keys=down)
-        await export("new_run", Path(folder), keys=[*down, "enter"])
-        await export("run", Path(folder), message=OpenRun(run))
+        await export("zoo", Path("runs"), keys=down)
+        await export("new_run", Path("runs"), keys=[*down, "enter"])
+        await export("run", Path("runs"), message=OpenRun(demo_run(Path("runs"))))
     runs = [found for found in list_runs(runs_dir) if found.summary().epoch]
     await export("overlay", runs_dir, message=Overlay([Run(found.path) for found in runs[:4]]))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1]).absolute()))
