@@ -69,3 +69,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Say ``; did you mean 'x'?`` when one of ``known`` is close to ``word``, else nothing."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def system_error(error: OSError) -> str:
+    """What the operating system refused, and of which file, if it says so."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"

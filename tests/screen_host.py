@@ -14,8 +14,6 @@ from tui.screens.overlay import OverlayScreen
 from tui.screens.run import RunScreen
 from tui.settings import Settings
 
-SIZES = [(80, 24), (120, 40), (200, 60)]
-
 
 class Host(App[None]):
     """An app with one screen, and what that screen asks of it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from textual.app import App
 
+SIZES = [(80, 24), (120, 40), (200, 60)]
+
 
 def screen_text(app: App[object]) -> str:
     """The topmost screen, a line a row, without the spaces at their ends."""

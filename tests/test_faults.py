@@ -52,6 +52,27 @@ def starting(run_dir: Path) -> list[object]:
     return [*train_arguments(run_dir), "--epochs", EPOCHS]
 
 
+def begin(run_dir: Path, start_command: Start, kind: str = "checkpoint") -> subprocess.Popen[str]:
+    """A run in a process of its own, past its third checkpoint, or third step."""
+    process = start_command(*starting(run_dir))
+    wait_for(lambda: len(events_of_live(run_dir, kind)) >= 3, process)
+    return process
+
+
+def expect_a_sentence(code: int, said: str, sentence: str) -> None:
+    """It failed, and said why without a traceback."""
+    assert code == 1
+    assert sentence in said
+    assert "Traceback" not in said
+
+
+def expect_it_to_go_on(run_dir: Path, untouched: Path, kerascnn_command: Command) -> None:
+    """Resumed, it ends as the run that nothing befell."""
+    done = kerascnn_command(*starting(run_dir))
+    assert done.returncode == 0, done.stderr
+    expect_untouched(run_dir, untouched)
+
+
 def lines_of(run_dir: Path) -> int:
     path = run_dir / "events.jsonl"
     return path.read_bytes().count(b"\n") if path.exists() else 0
@@ -122,9 +143,7 @@ def test_a_run_that_is_killed_again_and_again_ends_equal_to_the_bit(
             kill_after_lines(process, run_dir, moments.randint(1, 16))
         assert open_run(run_dir).summary().state == "killed"
         expect_whole_files(run_dir)
-    last = kerascnn_command(*starting(run_dir))
-    assert last.returncode == 0, last.stderr
-    expect_untouched(run_dir, untouched)
+    expect_it_to_go_on(run_dir, untouched, kerascnn_command)
     # What the kills left half written is gone.
     assert not list(run_dir.rglob(f"{PARTIAL}*"))
 
@@ -246,31 +265,24 @@ def test_a_full_disk_ends_the_run_with_its_last_checkpoint_whole(
     small_disk: Path, untouched: Path, start_command: Start, kerascnn_command: Command
 ) -> None:
     run_dir = small_disk / "run"
-    process = start_command(*starting(run_dir))
-    wait_for(lambda: len(events_of_live(run_dir, "checkpoint")) >= 3, process)
+    process = begin(run_dir, start_command)
     filler = fill(small_disk)
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "No space left on device" in said
-    assert "Traceback" not in said
+    expect_a_sentence(process.returncode, said, "No space left on device")
     expect_whole_files(run_dir)
     # Still full: it says so again and does no harm.
     again = kerascnn_command(*starting(run_dir))
-    assert again.returncode == 1
-    assert "No space left on device" in again.stderr
-    assert "Traceback" not in again.stderr
+    expect_a_sentence(again.returncode, again.stderr, "No space left on device")
     expect_whole_files(run_dir)
     filler.unlink()
-    assert kerascnn_command(*starting(run_dir)).returncode == 0
-    expect_untouched(run_dir, untouched)
+    expect_it_to_go_on(run_dir, untouched, kerascnn_command)
 
 
 def test_a_disk_that_is_full_while_the_run_is_paused_is_not_even_noticed(
     small_disk: Path, untouched: Path, start_command: Start, kerascnn_command: Command
 ) -> None:
     run_dir = small_disk / "run"
-    process = start_command(*starting(run_dir))
-    wait_for(lambda: len(events_of_live(run_dir, "checkpoint")) >= 3, process)
+    process = begin(run_dir, start_command)
     assert kerascnn_command("control", run_dir, "pause").returncode == 0
     filler = fill(small_disk)
     filler.unlink()
@@ -284,15 +296,12 @@ def test_a_run_directory_that_becomes_read_only_ends_the_run(
     tmp_path: Path, untouched: Path, start_command: Start, kerascnn_command: Command
 ) -> None:
     run_dir = tmp_path / "run"
-    process = start_command(*starting(run_dir))
-    wait_for(lambda: len(events_of_live(run_dir, "checkpoint")) >= 3, process)
+    process = begin(run_dir, start_command)
     mount("--bind", run_dir, run_dir)
     try:
         mount("-o", "remount,bind,ro", run_dir)
         _, said = process.communicate(timeout=120)
-        assert process.returncode == 1
-        assert "Read-only file system" in said
-        assert "Traceback" not in said
+        expect_a_sentence(process.returncode, said, "Read-only file system")
         assert events_of(run_dir)[-1]["state"] == "failed"
         refused = kerascnn_command(*starting(run_dir))
         assert refused.returncode == 1
@@ -300,20 +309,16 @@ def test_a_run_directory_that_becomes_read_only_ends_the_run(
     finally:
         subprocess.run(["umount", "--lazy", run_dir], check=True)
     expect_whole_files(run_dir)
-    assert kerascnn_command(*starting(run_dir)).returncode == 0
-    expect_untouched(run_dir, untouched)
+    expect_it_to_go_on(run_dir, untouched, kerascnn_command)
 
 
 def test_a_run_directory_that_is_removed_ends_the_run(tmp_path: Path, start_command: Start) -> None:
     run_dir = tmp_path / "run"
-    process = start_command(*starting(run_dir))
-    wait_for(lambda: len(events_of_live(run_dir, "checkpoint")) >= 3, process)
+    process = begin(run_dir, start_command)
     # Renamed first: a directory that is being written to can't be removed in one go.
     shutil.rmtree(run_dir.rename(tmp_path / "gone"))
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "the run directory has been removed" in said
-    assert "Traceback" not in said
+    expect_a_sentence(process.returncode, said, "the run directory has been removed")
     assert not run_dir.exists()
 
 
@@ -324,8 +329,7 @@ def test_sigterm_twice_saves_one_whole_checkpoint(
     tmp_path: Path, untouched: Path, start_command: Start, kerascnn_command: Command
 ) -> None:
     run_dir = tmp_path / "run"
-    process = start_command(*starting(run_dir))
-    wait_for(lambda: len(events_of_live(run_dir, "step")) >= 3, process)
+    process = begin(run_dir, start_command, "step")
     process.terminate()
     process.terminate()
     _, said = process.communicate(timeout=60)
@@ -333,14 +337,12 @@ def test_sigterm_twice_saves_one_whole_checkpoint(
     assert "Traceback" not in said
     assert events_of(run_dir)[-1]["state"] == "interrupted"
     assert final_state(run_dir).progress.step == events_of(run_dir)[-1]["step"]
-    assert kerascnn_command(*starting(run_dir)).returncode == 0
-    expect_untouched(run_dir, untouched)
+    expect_it_to_go_on(run_dir, untouched, kerascnn_command)
 
 
 def test_a_machine_that_was_suspended_goes_on(tmp_path: Path, untouched: Path, start_command: Start) -> None:
     run_dir = tmp_path / "run"
-    process = start_command(*starting(run_dir))
-    wait_for(lambda: len(events_of_live(run_dir, "step")) >= 3, process)
+    process = begin(run_dir, start_command, "step")
     process.send_signal(signal.SIGSTOP)
     while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
         time.sleep(0.01)
@@ -383,19 +385,15 @@ def test_a_run_that_gets_no_more_memory_says_so_and_goes_on_with_more(
     tmp_path: Path, untouched: Path, start_command: Start, kerascnn_command: Command
 ) -> None:
     run_dir = tmp_path / "run"
-    process = start_command(*starting(run_dir))
-    wait_for(lambda: len(events_of_live(run_dir, "checkpoint")) >= 3, process)
+    process = begin(run_dir, start_command)
     worker = psutil.Process(process.pid)
     half = worker.memory_info().vms // 2
     worker.rlimit(psutil.RLIMIT_AS, (half, half))
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "out of memory: try a train.batch_size below 50" in said
-    assert "Traceback" not in said
+    expect_a_sentence(process.returncode, said, "out of memory: try a train.batch_size below 50")
     assert events_of(run_dir)[-1]["state"] == "failed"
     expect_whole_files(run_dir)
-    assert kerascnn_command(*starting(run_dir)).returncode == 0
-    expect_untouched(run_dir, untouched)
+    expect_it_to_go_on(run_dir, untouched, kerascnn_command)
 
 
 @pytest.mark.backend

@@ -23,8 +23,8 @@ from kerascnn.recipe import Recipe
 from kerascnn.runs.directory import Run
 from kerascnn.training import session
 from kerascnn.training.backend import BackendChoice, machine
-from tests.screens import screen_text
-from tests.tui_runs import BEGAN, SIZES, living, looked, make_app, make_run, said, settled
+from tests.screens import SIZES, screen_text
+from tests.tui_runs import BEGAN, living, looked, make_app, make_run, said, settled
 from tui.messages import NewRun
 from tui.places import Places
 from tui.reading.ledger import Ledger

@@ -11,8 +11,8 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run
 from tests import recorded
 from tests.recorded import append, record, whole_run
-from tests.screen_host import SIZES, Host, press
-from tests.screens import screen_text
+from tests.screen_host import Host, press
+from tests.screens import SIZES, screen_text
 from tui.screens.overlay import OverlayScreen
 
 

@@ -24,8 +24,8 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run
 from tests import recorded
 from tests.recorded import BEGAN, append, asked_of, disown, own, record, started, step, whole_run
-from tests.screen_host import SIZES, Clock, Host, host, press, tick
-from tests.screens import screen_text
+from tests.screen_host import Clock, Host, host, press, tick
+from tests.screens import SIZES, screen_text
 from tui.demo import RECORDING, demo_run
 from tui.drawing.glyphs import STATES
 from tui.reading import status

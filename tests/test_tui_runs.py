@@ -15,8 +15,8 @@ from syrupy.assertion import SnapshotAssertion
 
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run
-from tests.screens import screen_text
-from tests.tui_runs import BEGAN, SIZES, history, living, looked, make_app, make_run, said, settled, step_done
+from tests.screens import SIZES, screen_text
+from tests.tui_runs import BEGAN, history, living, looked, make_app, make_run, said, settled, step_done
 from tui.messages import OpenRun, Overlay, ResumeRun
 from tui.reading.digest import Digest
 from tui.reading.ledger import Ledger

@@ -15,7 +15,8 @@ from textual.command import CommandPalette
 from kerascnn.errors import RunError, UsageError
 from kerascnn.runs.control import parse_command
 from kerascnn.runs.directory import Run
-from tests.tui_runs import BEGAN, SIZES, living, looked, make_app, make_run, said, settled
+from tests.screens import SIZES
+from tests.tui_runs import BEGAN, living, looked, make_app, make_run, said, settled
 from tui.__main__ import main, parser
 from tui.messages import OpenRun, ResumeRun
 from tui.places import Places

@@ -9,8 +9,8 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from kerascnn.catalog import list_models, load_recipe
-from tests.screens import screen_text
-from tests.tui_runs import BEGAN, SIZES, looked, make_app, make_run, settled
+from tests.screens import SIZES, screen_text
+from tests.tui_runs import BEGAN, looked, make_app, make_run, settled
 from tui.places import Places
 from tui.screens.new_run import NewRunScreen
 from tui.screens.zoo import Networks, ZooScreen

@@ -19,7 +19,6 @@ from tui.settings import Keeper
 
 # 14 November 2023, 22:13:20 UTC.
 BEGAN = 1_700_000_000.0
-SIZES = [(80, 24), (120, 40), (200, 60)]
 
 
 def make_app(folder: Path, backends: Sequence[str] = ("torch", "tensorflow"), **options: Any) -> KerascnnApp:

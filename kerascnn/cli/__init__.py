@@ -10,7 +10,7 @@ import typer
 
 from kerascnn.cli import control, data, models, runs, train, use
 from kerascnn.cli.output import say
-from kerascnn.errors import KerascnnError
+from kerascnn.errors import KerascnnError, system_error
 
 app = typer.Typer(
     name="kerascnn",
@@ -60,6 +60,5 @@ def main() -> None:
     except OSError as error:
         if os.environ.get("KERASCNN_DEBUG"):
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        say(f"kerascnn: {where}{error.strerror or error}", style="red")
+        say(f"kerascnn: {system_error(error)}", style="red")
         sys.exit(1)

@@ -157,14 +157,20 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"step-*{SUFFIX}"), reverse=True)
 
 
-def newest_whole(folder: Path) -> tuple[Path, Checkpoint, list[str]]:
+def newest_whole(folder: Path, before: Path | None = None) -> tuple[Path, Checkpoint, list[str]]:
     """The newest checkpoint that is whole, and what was said of the newer ones that aren't.
+
+    Args:
+        folder: where they are.
+        before: take only those with fewer steps than this one.
 
     Raises:
         CheckpointError: none is whole.
     """
     damaged: list[str] = []
     for path in list_checkpoints(folder):
+        if before is not None and path.name >= before.name:
+            continue
         try:
             return path, read_checkpoint(path), damaged
         except CheckpointError as error:

@@ -20,7 +20,6 @@ import numpy as np
 from keras import ops
 
 from kerascnn.data.batches import TrainingBatches, ValidationBatches, read_ahead
-from kerascnn.data.formats import Labels, Pixels
 from kerascnn.diagnosis.signals import KernelLayer
 from kerascnn.errors import DivergedError
 from kerascnn.recipe import Recipe
@@ -132,29 +131,24 @@ class Engine:
             for pixels, labels in batches:
                 self._between_steps()
                 self._apply_learning_rate()
-                loss, right, norms = self._observed_step(pixels, labels)
+                observer = self._observer if self._observer and self._observer.wants(progress.step + 1) else None
+                if observer:
+                    observer.before_step()
+                loss, right, norms = self._network.steps.train(pixels, labels, observe=observer is not None)
                 self._pending.append((loss, right, len(labels)))
                 progress.step += 1
                 progress.step_in_epoch += 1
                 if progress.step <= STEPS_ALL_RECORDED or self._clock() - self._last_record >= RECORD_EVERY_S:
                     self._record_step()
-                if norms is not None and self._observer is not None:
+                if observer:
                     self._read_pending()
-                    self._emit(self._observer.after_step(progress.step, norms))
+                    self._emit(observer.after_step(progress.step, norms))
                 if not self._compiled:
                     self._compiled = True
                     self._emit(ev.Phase(phase="training", epoch=progress.epoch + 1))
         self._read_pending()
         self._count_time()
         progress.epoch_training = progress.epoch_elapsed
-
-    def _observed_step(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any, Any]:
-        """One step, and the norms of its gradients if it is to be looked into."""
-        observe = self._observer is not None and self._observer.wants(self._progress.step + 1)
-        if observe and self._observer is not None:
-            self._observer.before_step()
-        loss, right, norms = self._network.steps.train(pixels, labels, observe=observe)
-        return loss, right, norms if observe else None
 
     def _between_steps(self) -> None:
         """Where a run can be told something or be left, and the checkpoint of every few minutes."""

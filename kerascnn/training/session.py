@@ -16,7 +16,7 @@ import psutil
 
 from kerascnn.data.dataset import Dataset, classes_of, load_dataset, require
 from kerascnn.data.statistics import PixelStatistics, pixel_statistics
-from kerascnn.errors import CheckpointError, DivergedError, KerascnnError, RunError, UsageError
+from kerascnn.errors import CheckpointError, DivergedError, KerascnnError, RunError, UsageError, system_error
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import RUNS_FOLDER, Run, Writer, create_run, epochs_of, new_run_path
@@ -236,8 +236,7 @@ class _Session:
             return RunError(f"{type(error).__name__}: {_first_line(error)}")
         if not self._run.path.is_dir():
             return RunError(f"{self._run.path}: the run directory has been removed, and its checkpoints with it")
-        where = f"{error.filename}: " if error.filename else ""
-        return RunError(f"{where}{error.strerror or error}")
+        return RunError(system_error(error))
 
     def _prepare(self, *, resume: bool) -> Engine:
         self._emit(ev.Phase(phase="importing"))

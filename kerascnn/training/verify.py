@@ -16,9 +16,7 @@ from kerascnn.training.checkpoint import (
     Checkpoint,
     checkpoint_name,
     differences,
-    list_checkpoints,
     newest_whole,
-    read_checkpoint,
     write_checkpoint,
 )
 
@@ -54,8 +52,11 @@ def verify(run: Run, *, options: session.Options, listeners: Sequence[ev.Listene
         CheckpointError: the run has no whole checkpoint.
         RunError: the replay didn't get to the newest checkpoint.
     """
-    _, newest, _ = newest_whole(run.checkpoints)
-    before = _checkpoint_before(run, newest)
+    newest_file, newest, _ = newest_whole(run.checkpoints)
+    try:
+        _, before, _ = newest_whole(run.checkpoints, before=newest_file)
+    except CheckpointError:
+        before = None
     with TemporaryDirectory(prefix="kerascnn-verify-") as folder:
         again = _prepare_replay(run, Run(Path(folder) / "replay"), before, newest)
         apart = replace(options, checkpoint_every_s=float("inf"))
@@ -69,18 +70,6 @@ def verify(run: Run, *, options: session.Options, listeners: Sequence[ev.Listene
     common = sorted(then.keys() & now.keys())
     lines = [f"loss of step {step}: {then[step]!r} and {now[step]!r}" for step in common if then[step] != now[step]]
     return Verification(first_step, newest.progress.step, len(common), differences(newest, replayed) + lines)
-
-
-def _checkpoint_before(run: Run, newest: Checkpoint) -> Checkpoint | None:
-    """The newest whole checkpoint with fewer steps."""
-    for path in list_checkpoints(run.checkpoints):
-        try:
-            checkpoint = read_checkpoint(path)
-        except CheckpointError:
-            continue
-        if checkpoint.progress.step < newest.progress.step:
-            return checkpoint
-    return None
 
 
 def _prepare_replay(run: Run, again: Run, before: Checkpoint | None, newest: Checkpoint) -> Run:

@@ -13,8 +13,7 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.coordinate import Coordinate
-from textual.screen import Screen
-from textual.widgets import DataTable, Footer, Input, Static
+from textual.widgets import DataTable, Footer, Static
 
 from kerascnn.errors import KerascnnError
 from kerascnn.runs.directory import Run, delete_run
@@ -23,6 +22,7 @@ from tui.drawing.glyphs import STATES, plain
 from tui.messages import LedgerChanged, OpenRun, Overlay, ResumeRun
 from tui.reading.ledger import Entry, Ledger
 from tui.screens.dialogs import Answer, Question
+from tui.screens.listed import ListedScreen, WordFilter
 from tui.widgets.topbar import TopBar
 
 _WARNED = ("killed", "diverged", "failed")
@@ -71,17 +71,13 @@ class RunsTable(DataTable[Text]):
     ]
 
 
-class RunsFilter(Input):
+class RunsFilter(WordFilter):
     """Words that a row must hold."""
 
     HELP = "Type words, such as a network and a state; only rows that hold all of them stay. Escape empties the filter."
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down", "screen.focus_table", "table", show=False, id="filter.down"),
-        Binding("escape", "screen.clear_filter", "clear", show=False, id="filter.clear"),
-    ]
 
 
-class RunsScreen(Screen[None]):
+class RunsScreen(ListedScreen):
     """All runs in a table."""
 
     CSS_PATH = "runs.tcss"
@@ -105,7 +101,7 @@ class RunsScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield TopBar("runs", self._backends, ascii=self._ascii)
-        yield RunsFilter(placeholder="/ filter", compact=True)
+        yield RunsFilter()
         yield Static(id="empty", markup=False)
         yield RunsTable(cursor_type="row", cell_padding=1)
         yield Static(id="told", markup=False)
@@ -113,29 +109,30 @@ class RunsScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Fill the table with what the ledger knows."""
-        self._fill()
+        self.fill()
 
     def on_resize(self) -> None:
         """Columns come and go with the room for them."""
-        self.call_after_refresh(self._fill)
+        self.call_after_refresh(self.fill)
 
     def on_screen_resume(self) -> None:
         """Runs may have moved on while another screen was shown."""
-        self._fill()
+        self.fill()
 
     @on(LedgerChanged)
     def _changed(self) -> None:
-        self._fill()
+        self.fill()
 
     # -- the table
 
     def _shown(self) -> list[Entry]:
-        wanted = self.query_one(RunsFilter).value.lower().split()
+        wanted = self.filter_text.lower().split()
         entries = [entry for entry in self._ledger.entries if _fits(entry, wanted)]
         column = next(column for column in COLUMNS if column.title == self._sort)
         return sorted(entries, key=column.key, reverse=self._reverse)
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
+        """The runs that the filter lets through, sorted; cells alone where the rows are the same."""
         table = self.query_one(RunsTable)
         columns = tuple(column for column in COLUMNS if not column.wide or not self.has_class("-narrow"))
         entries = self._shown()
@@ -202,19 +199,19 @@ class RunsScreen(Screen[None]):
         if title in [column.title for column in COLUMNS]:
             self._reverse = not self._reverse if title == self._sort else False
             self._sort = title
-            self._fill()
+            self.fill()
 
     def action_sort(self) -> None:
         """Sort by the next column."""
         titles = [column.title for column in COLUMNS]
         self._sort = titles[(titles.index(self._sort) + 1) % len(titles)]
         self._reverse = self._sort in ("best val", "started", "time", "epoch")
-        self._fill()
+        self.fill()
 
     def action_reverse(self) -> None:
         """Sort the other way round."""
         self._reverse = not self._reverse
-        self._fill()
+        self.fill()
 
     def action_mark(self) -> None:
         """Select the run under the cursor, or no longer, and go on to the next."""
@@ -225,7 +222,7 @@ class RunsScreen(Screen[None]):
             self._selected.remove(run.path)
         else:
             self._selected.append(run.path)
-        self._fill()
+        self.fill()
         self.query_one(RunsTable).action_cursor_down()
 
     def action_overlay(self) -> None:
@@ -286,24 +283,6 @@ class RunsScreen(Screen[None]):
 
     def _refuse(self, reason: str) -> None:
         self.notify(reason, severity="warning", markup=False)
-
-    def action_focus_filter(self) -> None:
-        """Go to the filter."""
-        self.query_one(RunsFilter).focus()
-
-    @on(RunsFilter.Submitted)
-    def action_focus_table(self) -> None:
-        """Go from the filter to the runs."""
-        self.query_one(RunsTable).focus()
-
-    @on(RunsFilter.Changed)
-    def _filter(self) -> None:
-        self._fill()
-
-    def action_clear_filter(self) -> None:
-        """Show all runs again."""
-        self.query_one(RunsFilter).value = ""
-        self.action_focus_table()
 
 
 def _fits(entry: Entry, words: Sequence[str]) -> bool:

@@ -11,14 +11,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import Screen
-from textual.widgets import Footer, Input, OptionList, Static
+from textual.widgets import Footer, OptionList, Static
 from textual.widgets.option_list import Option
 
 from kerascnn.recipe import Recipe
 from tui.drawing.glyphs import plain
 from tui.messages import LedgerChanged, NewRun
 from tui.reading.ledger import Ledger
+from tui.screens.listed import ListedScreen, WordFilter
 from tui.starting.zoo import ORDERS, Order, figure, matching, ordered, read_zoo
 from tui.widgets.card import Card
 from tui.widgets.topbar import TopBar
@@ -36,14 +36,10 @@ class Networks(OptionList):
     ]
 
 
-class Filter(Input):
+class Filter(WordFilter):
     """Words that a network's name, family, summary, dataset or paper must hold."""
 
     HELP = "Type words; only what holds all of them stays. Enter or Down goes to the list, Escape empties the filter."
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down", "screen.focus_list", "list", show=False, id="filter.down"),
-        Binding("escape", "screen.clear_filter", "clear", show=False, id="filter.clear"),
-    ]
 
 
 class CardPane(VerticalScroll):
@@ -55,7 +51,7 @@ class CardPane(VerticalScroll):
     )
 
 
-class ZooScreen(Screen[None]):
+class ZooScreen(ListedScreen):
     """All networks, and the card of one."""
 
     CSS_PATH = "zoo.tcss"
@@ -82,7 +78,7 @@ class ZooScreen(Screen[None]):
         yield Static(id="problems", markup=False)
         with Horizontal(id="body"):
             with Vertical(id="left"):
-                yield Filter(placeholder="/ filter", compact=True)
+                yield Filter()
                 yield Networks(compact=True)
             with CardPane(id="right"):
                 yield Card(ascii=self._ascii)
@@ -99,7 +95,7 @@ class ZooScreen(Screen[None]):
         narrow = self.has_class("-narrow")
         if narrow != self._narrow:
             self._narrow = narrow
-            self._fill()
+            self.fill()
 
     @property
     def shown(self) -> Recipe | None:
@@ -110,10 +106,11 @@ class ZooScreen(Screen[None]):
         name = networks.get_option_at_index(networks.highlighted).id
         return next((recipe for recipe in self._recipes if recipe.name == name), None)
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
+        """The networks that the filter lets through, in their order."""
         networks = self.query_one(Networks)
         before = self.shown.name if self.shown else None
-        chosen = matching(self._recipes, self.query_one(Filter).value)
+        chosen = matching(self._recipes, self.filter_text)
         wide = not self._narrow
         room = 36 if wide else 28
         options: list[Option] = []
@@ -157,34 +154,16 @@ class ZooScreen(Screen[None]):
         if event.option.id:
             self.post_message(NewRun(event.option.id))
 
-    @on(Filter.Changed)
-    def _filter(self) -> None:
-        self._fill()
-
-    @on(Filter.Submitted)
-    def action_focus_list(self) -> None:
-        """Go from the filter to the networks."""
-        self.query_one(Networks).focus()
-
-    def action_focus_filter(self) -> None:
-        """Go to the filter."""
-        self.query_one(Filter).focus()
-
-    def action_clear_filter(self) -> None:
-        """Show all networks again."""
-        self.query_one(Filter).value = ""
-        self.action_focus_list()
-
     def action_sort(self) -> None:
         """Sort by the next of family, name, weights, multiply-adds."""
         self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS)]
-        self._fill()
+        self.fill()
 
     def action_reload(self) -> None:
         """Read the catalog again."""
         self._recipes, self._problems = read_zoo(self._catalog)
         self._show_problems()
-        self._fill()
+        self.fill()
 
     @on(LedgerChanged)
     def _new_results(self) -> None:
