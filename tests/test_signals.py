@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -133,3 +134,22 @@ def test_after_the_first_steps_looking_takes_a_hundredth_of_the_time(keras: Any)
     assert [step for step in range(1, 1000) if observer.wants(step)] == [1, 2, 5, 10, 20]
     now += 0.2
     assert observer.wants(1000)
+
+
+def test_a_network_without_a_kernel_is_trained_unobserved(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A separable convolution has two, under other names."""
+    (tmp_path / "separable_builder.py").write_text(
+        "from keras import layers\n"
+        "def build(x, *, classes, **style):\n"
+        "    return layers.GlobalAveragePooling2D()(layers.SeparableConv2D(classes, 3)(x))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own.toml").write_text(
+        '[models.separable]\nbuilder = "separable_builder:build"\ndataset = "fashion_mnist_mini"\n'
+        "input_shape = [28, 28, 1]\n[models.separable.train]\nlimit_train = 100\nlimit_val = 50\nepochs = 1\n"
+    )
+    result = kerascnn.train(kerascnn.load_recipe("separable", catalog=tmp_path / "own.toml"))
+    assert result.state == "finished"
+    assert statistics_of(result.run_dir) == []

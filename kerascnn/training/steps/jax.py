@@ -62,7 +62,7 @@ class JaxSteps:
                 for gradient, value, wanted in zip(gradients, trainable, self._decayed, strict=True)
             ]
         new_trainable, new_optimizer = self._optimizer.stateless_apply(optimizer, gradients, trainable)
-        return loss, count_right(y, logits), jax.numpy.stack(norms), new_trainable, new_other, new_optimizer
+        return loss, count_right(y, logits), jax.numpy.asarray(norms), new_trainable, new_other, new_optimizer
 
     def _pure_evaluate(self, trainable: Values, other: Values, x: Any, y: Any) -> tuple[Any, Any]:
         logits, _ = self._model.stateless_call(trainable, other, x, training=False)
