@@ -23,7 +23,7 @@ from PIL import Image
 
 from kerascnn.catalog import load_recipe
 from kerascnn.data import dataset as datasets
-from kerascnn.data import fetch, formats, locate
+from kerascnn.data import batches, fetch, formats, locate
 from kerascnn.data.images import ArrayImages, FolderImages, Subset, adapt, describe_adaptation
 from kerascnn.data.known import DATASETS, KnownDataset, RemoteFile
 from kerascnn.data.pickles import restricted_pickle
@@ -662,3 +662,9 @@ def test_images_of_other_modes_become_rgb(tmp_path: Path) -> None:
     Image.new("RGBA", (20, 20), (10, 20, 30, 128)).save(path)
     images = FolderImages([path], np.zeros(1, np.int64), (16, 16, 3))
     assert images.read(np.array([0]))[0, 0, 0].tolist() == [10, 20, 30]
+
+
+def test_batches_are_made_in_one_thread_that_outlives_an_epoch() -> None:
+    epochs = [list(batches.read_ahead(lambda _: threading.get_ident(), range(3))) for _ in range(2)]
+    (maker,) = {ident for epoch in epochs for ident in epoch}
+    assert maker != threading.get_ident()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -110,20 +110,27 @@ def _pad_and_crop(pixels: Pixels, padding: int, fill: str, random: np.random.Gen
     return np.ascontiguousarray(cropped)
 
 
+@lru_cache(maxsize=1)
+def _reader() -> ThreadPoolExecutor:
+    """The thread that makes batches, one for the whole process.
+
+    A thread that begins when memory has run out can leave the one that started it waiting for ever.
+    """
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+
+
 def read_ahead(make: Callable[[int], Made], numbers: Iterable[int]) -> Generator[Made]:
     """Yield ``make(number)`` in order, the next few being made in a thread meanwhile.
 
     An error in ``make`` is raised where its batch would have come. Closing the iterator waits for what has begun.
     """
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as thread:
-        waiting: deque[Future[Made]] = deque()
-        try:
-            for number in numbers:
-                waiting.append(thread.submit(make, number))
-                if len(waiting) > READ_AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
+    waiting: deque[Future[Made]] = deque()
+    try:
+        for number in numbers:
+            waiting.append(_reader().submit(make, number))
+            if len(waiting) > READ_AHEAD:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        wait([future for future in waiting if not future.cancel()])
