@@ -22,8 +22,8 @@ import pytest
 from PIL import Image
 
 from kerascnn.catalog import load_recipe
-from kerascnn.data import dataset as datasets
 from kerascnn.data import batches, fetch, formats, locate
+from kerascnn.data import dataset as datasets
 from kerascnn.data.images import ArrayImages, FolderImages, Subset, adapt, describe_adaptation
 from kerascnn.data.known import DATASETS, KnownDataset, RemoteFile
 from kerascnn.data.pickles import restricted_pickle

@@ -174,6 +174,8 @@ class ControlApplied(Event):
 class LayerStatistics(Event):
     """What each layer with weights did at a step. The tuples are as long as ``layers`` and in the network's order.
 
+    All but the update is measured with the weights that the step began with, so step 1 tells of the initial weights.
+
     ``gradient_norm`` is the L2 norm of the kernel's gradient; ``update_over_weight`` the norm of the step's change over
     the norm of the kernel; ``between_images`` how much the layer's output differs from image to image; ``dead`` and
     ``saturated`` the share, from 0 to 1, of channels that fire on no image and of units in the flat part of their

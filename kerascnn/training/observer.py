@@ -13,7 +13,7 @@ from keras import ops
 
 from kerascnn.data.formats import Pixels
 from kerascnn.data.images import Shape
-from kerascnn.diagnosis.signals import Figures, KernelLayer, Probe
+from kerascnn.diagnosis.signals import Activity, Figures, KernelLayer, Probe
 from kerascnn.runs import events as ev
 
 # Of the time since the last look, at most so much is spent on the next.
@@ -47,6 +47,7 @@ class Observer:
         self._probe = Probe(model, layers, pixels) if layers else None
         self._clock = clock
         self._before: list[Any] = []
+        self._activity: Activity | None = None
         self._last = clock()
         self._cost = 0.0
         self._spent = 0.0
@@ -58,25 +59,27 @@ class Observer:
         return step in FIRST_STEPS or (self._clock() - self._last) * SHARE >= self._cost
 
     def before_step(self) -> None:
-        """Keep the kernels as they are."""
+        """Look at the weights that the step's gradients will belong to, and keep the kernels as they are."""
+        assert self._probe is not None
         began = self._clock()
+        self._activity = self._probe.look()
         self._before = [ops.copy(kernel.value) for kernel in self._kernels]
         self._spent = self._clock() - began
 
     def after_step(self, step: int, gradient_norms: Any) -> ev.LayerStatistics:
-        """What the step did.
+        """What the step saw and did.
 
         Args:
             step: the step that was done, counted from 1.
             gradient_norms: L2 norms of the gradients of the layers' kernels, in their order.
         """
-        assert self._probe is not None
+        assert self._activity is not None
         began = self._clock()
         updates = ops.convert_to_numpy(
             ops.stack([_change(a, b) for a, b in zip(self._kernels, self._before, strict=True)])
         )
         self._before = []
-        activity = self._probe.look()
+        activity, self._activity = self._activity, None
         now = self._clock()
         # The first look compiles; only what the next ones cost counts.
         self._cost = self._spent + now - began if self._cost else 1e-9
