@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kerascnn.cli import control, data, models, runs, train, use
+from kerascnn.cli import control, data, lecture, models, runs, train, use
 from kerascnn.cli.output import say
 from kerascnn.errors import KerascnnError, system_error
 
@@ -33,6 +33,7 @@ app.command("train")(train.train)
 app.command("models")(models.models)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
+app.add_typer(lecture.app, name="lecture")
 app.command("watch")(runs.watch)
 app.command("control")(control.control)
 app.command("evaluate")(use.evaluate)

@@ -1,0 +1,90 @@
+"""The argument as data: steps with their claims, budgets, and the rule that decides, out of ``argument.toml``."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from kerascnn.errors import UnknownNameError, nearest
+
+ClaimKind = Literal["learns", "does not learn", "reaches", "none"]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Claim(_Data):
+    """What the lecture says of a network. ``train`` and ``val`` are the accuracies, from 0 to 1, that it reaches."""
+
+    kind: ClaimKind
+    words: str
+    train: float | None = None
+    val: float | None = None
+
+
+class Step(_Data):
+    """One step of the argument: a network of models.toml, what it changes, the claim, and the lecture's reason."""
+
+    id: str
+    model: str
+    network: str
+    changes: str
+    claim: Claim
+    why: str
+
+
+class Budget(_Data):
+    """What each network may cost.
+
+    Without ``steps`` a run has the epochs of its recipe, without ``batch_size`` its batch. ``refutes`` says whether a
+    network that is still at chance when the budget is spent contradicts the claim that it learns.
+    """
+
+    summary: str
+    batch_size: int | None = None
+    steps: int | None = None
+    val_images: int | None = None
+    ends_when_learnt: bool
+    refutes: bool
+
+
+class Rule(_Data):
+    """What counts as learning: the mean training loss over ``window`` steps, as a share of ln C."""
+
+    window: int = Field(ge=1)
+    learns_at: float = Field(gt=0, lt=1)
+    chance_above: float = Field(gt=0, lt=1)
+    tolerance: float = Field(gt=0, lt=1)
+
+
+class Argument(_Data):
+    """All of ``argument.toml``."""
+
+    rule: Rule
+    budgets: dict[str, Budget]
+    steps: tuple[Step, ...]
+
+    def chosen(self, ids: Sequence[str]) -> list[Step]:
+        """The steps with these ids, in the argument's order; all where none is named.
+
+        Raises:
+            UnknownNameError: there is no such step.
+        """
+        known = [step.id for step in self.steps]
+        for name in ids:
+            if name not in known:
+                raise UnknownNameError(f"no step {name!r}: expected {', '.join(known)}{nearest(name, known)}")
+        return [step for step in self.steps if not ids or step.id in ids]
+
+
+@cache
+def the_argument() -> Argument:
+    """The lecture's argument."""
+    text = (Path(__file__).parent / "argument.toml").read_text(encoding="utf-8")
+    return Argument.model_validate(tomllib.loads(text))

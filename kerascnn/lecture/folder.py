@@ -1,0 +1,160 @@
+"""A lecture's folder: what was asked for, one run directory for each step, backend and seed, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kerascnn.errors import UsageError
+from kerascnn.lecture.argument import Argument, Budget, Step, the_argument
+from kerascnn.lecture.curves import Curve, read_curve
+from kerascnn.lecture.verdicts import Judgement, judge
+from kerascnn.runs.directory import Run, state_of
+from kerascnn.runs.files import write_text
+
+SETTINGS_FILE = "lecture.json"
+
+
+class Settings(BaseModel):
+    """What all runs of a folder have in common, as ``lecture.json`` holds it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    budget: str
+    steps: int | None = Field(default=None, ge=1)
+    """Instead of the budget's number of steps."""
+    dataset: str | None = None
+    """Instead of each network's own."""
+    data_note: str = ""
+    """Said in the report beside the data."""
+
+    def the_budget(self) -> Budget:
+        """The budget, with its number of steps replaced where another was asked for."""
+        budget = the_argument().budgets[self.budget]
+        return budget if self.steps is None else budget.model_copy(update={"steps": self.steps})
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """One training of the lecture."""
+
+    step: Step
+    backend: str
+    seed: int
+    run: Run
+
+    @property
+    def exists(self) -> bool:
+        """Whether it has been begun."""
+        return self.run.recipe_file.is_file()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A training with its curve and the verdict on it."""
+
+    step_run: StepRun
+    curve: Curve
+    judgement: Judgement
+
+
+@dataclass(frozen=True)
+class LectureFolder:
+    """A folder that a lecture is run in. Reading it needs no Keras and changes nothing."""
+
+    path: Path
+
+    @property
+    def runs_folder(self) -> Path:
+        """A folder of run directories as every other."""
+        return self.path / "runs"
+
+    @property
+    def settings_file(self) -> Path:
+        """What was asked for."""
+        return self.path / SETTINGS_FILE
+
+    def settings(self) -> Settings:
+        """What was asked for.
+
+        Raises:
+            UsageError: no lecture was run here, or the file is damaged.
+        """
+        try:
+            settings = Settings.model_validate_json(self.settings_file.read_bytes())
+        except OSError:
+            raise UsageError(
+                f"expected a lecture's folder with a {SETTINGS_FILE} at {self.path}; `kerascnn lecture run` makes one"
+            ) from None
+        except ValidationError as error:
+            raise UsageError(f"{self.settings_file}: {error.errors()[0]['msg']}") from None
+        if settings.budget not in the_argument().budgets:
+            raise UsageError(f"{self.settings_file}: expected one of {', '.join(the_argument().budgets)} as budget")
+        return settings
+
+    def begin(self, settings: Settings) -> None:
+        """Make the folder, or go on in one that was asked for the same.
+
+        Raises:
+            UsageError: something else was asked for here before.
+        """
+        if not self.settings_file.is_file():
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_text(self.settings_file, settings.model_dump_json(indent=2) + "\n")
+            return
+        before = self.settings().model_dump()
+        for key, value in settings.model_dump().items():
+            if before[key] != value:
+                raise UsageError(
+                    f"{self.path}: a lecture with {key} = {before[key]!r} was begun here, expected the same, got "
+                    f"{value!r}; --dir names another folder"
+                )
+
+    def step_run(self, step: Step, backend: str, seed: int) -> StepRun:
+        """Where a training is, or will be."""
+        return StepRun(step, backend, seed, Run(self.runs_folder / f"{step.id}-{step.model}" / f"{backend}-seed{seed}"))
+
+    def step_runs(self, argument: Argument) -> Iterator[StepRun]:
+        """The trainings that have been begun, in the order of the argument."""
+        for step in argument.steps:
+            for path in sorted((self.runs_folder / f"{step.id}-{step.model}").glob("*-seed*")):
+                backend, _, seed = path.name.rpartition("-seed")
+                found = StepRun(step, backend, int(seed), Run(path)) if seed.isdigit() else None
+                if found is not None and found.exists:
+                    yield found
+
+    def show(self, step_run: StepRun, settings: Settings) -> Shown:
+        """Read a training and judge it."""
+        events = step_run.run.events()
+        curve = read_curve(events, state_of(step_run.run, events), step_run.run.recipe().classes)
+        return Shown(step_run, curve, judge(step_run.step.claim, curve, settings.the_budget(), the_argument().rule))
+
+
+def is_decided(curve: Curve, judgement: Judgement, budget: Budget) -> bool:
+    """Whether a training needs no further step."""
+    return curve.ended or (budget.ends_when_learnt and judgement.measured.behaviour == "learns")
+
+
+def overrides(budget: Budget, train_images: int | None, seed: int) -> Mapping[str, Any]:
+    """What a budget changes in a recipe.
+
+    Args:
+        budget: with its number of steps, or without for the recipe's own epochs.
+        train_images: how many the dataset has, if that is known.
+        seed: of initial weights and batches.
+    """
+    changes: dict[str, Any] = {"train.seed": seed}
+    if budget.batch_size is not None:
+        changes["train.batch_size"] = budget.batch_size
+    if budget.val_images is not None:
+        changes["train.limit_val"] = budget.val_images
+    if budget.steps is not None:
+        batch = budget.batch_size or 1
+        per_epoch = min(budget.steps, (train_images or budget.steps * batch) // batch)
+        changes["train.epochs"] = max(1, budget.steps // per_epoch)
+        changes["train.limit_train"] = per_epoch * batch
+    return changes
