@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import sys
@@ -169,21 +170,32 @@ def _last_line(log: Path) -> str:
 
 
 def _at_most_left(folder: LectureFolder, todo: Iterable[StepRun], settings: Settings) -> float | None:
-    """Seconds that the rest takes if no training ends early, by the pace of those that are done; None before any is."""
-    done = [one for one in folder.step_runs(the_argument()) if _decided(folder, one, settings)]
-    shown = [folder.show(one, settings) for one in done]
-    spent = sum(one.curve.seconds for one in shown)
-    work = sum(_work(one.step_run, settings, int(one.curve.steps[-1])) for one in shown if len(one.curve.steps))
-    if not work:
+    """Seconds that the rest takes if no training ends early; None before any has ended.
+
+    Each is taken to go on at the pace of the ended one that is nearest in multiply-adds, on any backend.
+    """
+    paces: list[tuple[float, float]] = []
+    for one in folder.step_runs(the_argument()):
+        curve = folder.show(one, settings).curve
+        if len(curve.steps) and one.run.owner() is None:
+            images = int(curve.steps[-1]) * one.run.recipe().train.batch_size
+            paces.append((_multiply_adds(one.run.recipe()), curve.seconds / images))
+    if not paces:
         return None
-    return sum(_work(one, settings) for one in todo) * spent / work
+    left = 0.0
+    for one in todo:
+        recipe = recipe_of(one.step, settings, one.seed)
+        own = _multiply_adds(recipe)
+        work, seconds = min(paces, key=lambda pace: abs(math.log(pace[0] / own)))
+        left += _images(recipe) * seconds * own / work
+    return left
 
 
-def _work(one: StepRun, settings: Settings, steps: int | None = None) -> float:
-    """Multiply-adds of the training's steps, of all that its budget allows where no number is given."""
-    recipe = recipe_of(one.step, settings, one.seed)
-    if steps is None:
-        images = (recipe.train.limit_train or 50_000) * recipe.train.epochs
-    else:
-        images = steps * recipe.train.batch_size
-    return float(images * (recipe.card.multiply_adds or 0))
+def _multiply_adds(recipe: Recipe) -> float:
+    return float(recipe.card.multiply_adds or 1)
+
+
+def _images(recipe: Recipe) -> int:
+    """How many images a training sees."""
+    known = DATASETS.get(recipe.dataset)
+    return recipe.train.epochs * (recipe.train.limit_train or (known.train_images if known else 1))

@@ -122,7 +122,7 @@ def _in_words(measured: Measured) -> str:
         return "too few steps to say"
     if measured.learnt_at is not None:
         return f"learns: away from chance at step {measured.learnt_at}"
-    what = "does not learn" if measured.behaviour == "does not learn" else "leaves chance slowly or not at all"
+    what = "does not learn" if measured.behaviour == "does not learn" else "between chance and learning"
     return f"{what}: lowest mean loss {measured.lowest:.3f} at step {measured.lowest_at}, chance {measured.chance:.3f}"
 
 

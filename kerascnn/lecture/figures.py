@@ -1,0 +1,170 @@
+"""The report's pictures: training curves, and the signal through the layers, as SVG."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from kerascnn.lecture.argument import Rule, Step
+from kerascnn.lecture.folder import Shown
+from kerascnn.runs import events as ev
+
+# Told apart by people who see no red or green (Okabe and Ito 2008).
+BLACK = "#000000"
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#882255", "#117733", "#AA4499")
+COLUMNS = 4
+PANEL = (3.2, 2.3)
+# The same figures give the same file.
+SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "kerascnn",
+    "font.size": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "lines.linewidth": 1.4,
+}
+MOST_POINTS = 1500
+
+# How the initial weights and the last look are drawn.
+FIRST: dict[str, Any] = {"color": COLORS[0], "marker": "o", "markersize": 3.0, "markerfacecolor": "white"}
+LAST: dict[str, Any] = {"color": COLORS[1], "marker": "x", "markersize": 3.5}
+
+Group = tuple[Step, list[Shown]]
+
+
+def training_curves(groups: Sequence[Group], rule: Rule) -> str:
+    """A panel a step: the loss of each recorded step, faint, and its mean over the rule's window."""
+    with _figure(len(groups)) as (figure, panels, out):
+        tops = [_curve_panel(axes, step, shown, rule) for axes, (step, shown) in zip(panels, groups, strict=True)]
+        low = min((top[0] for top in tops), default=0.0)
+        high = max((top[1] for top in tops), default=1.0)
+        for axes in panels:
+            axes.set_ylim(low - 0.05 * (high - low), high)
+        figure.supxlabel("step")
+        figure.supylabel("training loss, nats")
+        seeds = len({one.step_run.seed for _, shown in groups for one in shown})
+        _legend(
+            figure,
+            [
+                Line2D([], [], color=COLORS[0], label=f"mean over {rule.window} steps, {_counted(seeds, 'seed')}"),
+                Line2D([], [], color=BLACK, linestyle="--", linewidth=0.8, label="chance"),
+                Line2D([], [], color=BLACK, linestyle=":", linewidth=0.8, label=f"{rule.learns_at:.0%} of it: learns"),
+            ],
+        )
+    return out[0]
+
+
+def solutions(groups: Sequence[Group], rule: Rule, failing: str) -> str:
+    """The curves of the step that does not learn, in black, and of those that mend it, in one picture."""
+    with mpl.rc_context(SETTINGS):
+        figure = Figure(figsize=(9, 4.6), layout="constrained")
+        axes = figure.subplots()
+        colors = iter(COLORS)
+        for step, shown in groups:
+            color = BLACK if step.id == failing else next(colors, "#777777")
+            for number, one in enumerate(shown):
+                steps, means = one.curve.means(rule.window)
+                label = f"{step.id}  {step.changes}" if number == 0 else None
+                axes.plot(*_thinned(steps, means), color=color, label=label, linewidth=2 if color == BLACK else 1.4)
+        axes.axhline(groups[0][1][0].curve.chance, color=BLACK, linestyle="--", linewidth=0.8)
+        axes.set(xlabel="step", ylabel=f"training loss, mean over {rule.window} steps, nats")
+        axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        return _svg(figure)
+
+
+def gradients(groups: Sequence[Group]) -> str:
+    """A panel a step: the gradient norm of each layer's kernel, first layer at the left."""
+    return _through_the_layers(groups, lambda event: event.gradient_norm, "gradient norm of the kernel")
+
+
+def between_images(groups: Sequence[Group]) -> str:
+    """A panel a step: how much each layer's output differs from image to image, first layer at the left."""
+    return _through_the_layers(groups, lambda event: event.between_images, "deviation between images")
+
+
+def _curve_panel(axes: Axes, step: Step, shown: Sequence[Shown], rule: Rule) -> tuple[float, float]:
+    chance = shown[0].curve.chance
+    low, high = chance, chance
+    for one in shown:
+        steps, means = one.curve.means(rule.window)
+        axes.plot(*_thinned(one.curve.steps, one.curve.losses), color=COLORS[0], alpha=0.2, linewidth=0.6)
+        axes.plot(*_thinned(steps, means), color=COLORS[0])
+        if len(means):
+            low, high = min(low, float(means.min())), max(high, float(means[0]))
+    axes.axhline(chance, color=BLACK, linestyle="--", linewidth=0.8)
+    axes.axhline(rule.learns_at * chance, color=BLACK, linestyle=":", linewidth=0.8)
+    axes.set_title(f"{step.id}  {step.model}")
+    return low, min(high, 1.3 * chance)
+
+
+def _through_the_layers(
+    groups: Sequence[Group], figures_of: Callable[[ev.LayerStatistics], tuple[float | None, ...]], label: str
+) -> str:
+    with _figure(len(groups)) as (figure, panels, out):
+        for axes, (step, shown) in zip(panels, groups, strict=True):
+            for one in shown:
+                for event, style in _first_and_last(one):
+                    values = [value if value else math.nan for value in figures_of(event)]
+                    axes.plot(range(1, len(values) + 1), values, **style)
+            axes.set_yscale("log")
+            axes.set_title(f"{step.id}  {step.model}")
+        figure.supxlabel("layer")
+        figure.supylabel(label)
+        _legend(figure, [Line2D([], [], label=label, **style) for label, style in (("initial", FIRST), ("last", LAST))])
+    return out[0]
+
+
+def _first_and_last(one: Shown) -> Iterator[tuple[ev.LayerStatistics, dict[str, Any]]]:
+    layers = one.curve.layers
+    if layers and layers[0].step == 1:
+        yield layers[0], FIRST
+    if layers and layers[-1].step > 1:
+        yield layers[-1], LAST
+
+
+@contextmanager
+def _figure(panels: int) -> Iterator[tuple[Figure, list[Axes], list[str]]]:
+    """A grid of panels; after the block its SVG is the one item of the list."""
+    columns = min(COLUMNS, panels)
+    rows = -(-panels // columns)
+    out: list[str] = []
+    with mpl.rc_context(SETTINGS):
+        # A row of its own for the legend.
+        size = (max(PANEL[0] * columns, 6.0), PANEL[1] * rows + 0.5)
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+        for axes in grid[panels:]:
+            axes.set_axis_off()
+        yield figure, grid[:panels], out
+        out.append(_svg(figure))
+
+
+def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:
+    figure.legend(handles=list(handles), loc="outside upper left", ncols=len(handles), frameon=False)
+
+
+def _thinned(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    every = max(1, math.ceil(len(x) / MOST_POINTS))
+    return x[::every], y[::every]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _svg(figure: Figure) -> str:
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    text = file.getvalue()
+    return text[text.index("<svg") :]
