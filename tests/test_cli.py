@@ -33,6 +33,7 @@ HEAVY = ("keras", "torch", "tensorflow", "jax")
         "run(['models', 'vgg16_cifar'])",
         "run(['data'])",
         "run(['runs'])",
+        "run(['lecture'])",
         "run(['train', '--help'])",
     ],
 )

@@ -1,0 +1,360 @@
+"""The lecture: its claims as data, the verdict from the curve, its runs as processes, its report."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytest
+
+from kerascnn.catalog import list_models, load_recipe
+from kerascnn.lecture.argument import Budget, Claim, the_argument
+from kerascnn.lecture.curves import Curve, read_curve
+from kerascnn.lecture.folder import LectureFolder, Settings, overrides
+from kerascnn.lecture.report import write_report
+from kerascnn.lecture.verdicts import Verdict, judge, measure, together
+from kerascnn.runs import events as ev
+from kerascnn.runs.directory import create_run
+from tests.conftest import Command, events_of
+
+RULE = the_argument().rule
+QUICK = the_argument().budgets["quick"]
+FULL = the_argument().budgets["full"]
+CHANCE = math.log(10)
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def recorded(
+    losses: Sequence[float], *, per_epoch: int = 1000, only: Sequence[int] | None = None, val_accuracy: float = 0.5
+) -> list[ev.Event]:
+    """The events of a run with these losses, one a step. ``only`` are the steps that were recorded."""
+    events: list[ev.Event] = [
+        ev.DataLoaded(train_images=64 * per_epoch, val_images=10, steps_per_epoch=per_epoch, classes=10, where="a test")
+    ]
+    for number, loss in enumerate(losses, start=1):
+        epoch, in_epoch = (number - 1) // per_epoch + 1, (number - 1) % per_epoch + 1
+        mean = float(np.mean(losses[number - in_epoch : number]))
+        accuracy = max(0.1, 1 - mean / CHANCE)
+        if only is None or number in only:
+            shared = {"step": number, "epoch": epoch, "loss": loss, "accuracy": accuracy, "learning_rate": 1e-3}
+            events.append(ev.StepDone(**shared, mean_loss=mean, images_per_s=64.0, elapsed=float(number)))
+        if in_epoch == per_epoch:
+            events.append(
+                ev.EpochDone(
+                    epoch=epoch,
+                    step=number,
+                    loss=mean,
+                    accuracy=accuracy,
+                    val_loss=1.0,
+                    val_accuracy=val_accuracy,
+                    learning_rate=1e-3,
+                    seconds=1.0,
+                    images_per_s=64.0,
+                    best=True,
+                )
+            )
+    return events
+
+
+def curve_of(losses: Sequence[float], state: str = "finished", **options: object) -> Curve:
+    return read_curve(recorded(losses, **options), state, 10)  # type: ignore[arg-type]
+
+
+AT_CHANCE = [CHANCE + 0.01 * math.sin(step) for step in range(100)]
+FALLING = [CHANCE * (1 - step / 200) for step in range(100)]
+# 3 % below chance at its lowest: neither here nor there.
+BETWEEN = [CHANCE * (1 - 0.03 * min(step, 50) / 50) for step in range(100)]
+
+LEARNS = Claim(kind="learns", words="learns")
+FAILS = Claim(kind="does not learn", words="does not learn")
+
+
+# ── The argument ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_each_step_is_a_network_of_the_zoo_that_changes_what_it_says() -> None:
+    steps = {step.id: load_recipe(step.model) for step in the_argument().steps}
+    assert list(steps) == [*"123456", "7", "7b", "8", "9", "10", "11", "11b", "11c", "11d", "12"]
+    assert {step.model for step in the_argument().steps} <= set(list_models())
+    failing = steps["6"].model_dump(exclude={"name", "summary", "paper", "card"})
+    changed = {
+        id_: {
+            key
+            for key, value in recipe.model_dump(exclude={"name", "summary", "paper", "card"}).items()
+            if value != failing[key]
+        }
+        for id_, recipe in steps.items()
+    }
+    assert changed["5"] == {"filters"}
+    assert changed["4"] == {"filters", "activation"}
+    assert [changed[id_] for id_ in ("7", "7b", "12")] == [{"train"}] * 3
+    assert (changed["8"], changed["9"], changed["10"]) == ({"batch_norm"}, {"initializer"}, {"activation"})
+    assert [changed[id_] for id_ in ("11", "11b", "11c", "11d")] == [{"skip"}] * 4
+
+
+def test_a_budget_of_steps_becomes_images_and_epochs() -> None:
+    assert overrides(QUICK, 50_000, 3) == {
+        "train.seed": 3,
+        "train.batch_size": 64,
+        "train.limit_val": 1000,
+        "train.epochs": 1,
+        "train.limit_train": 300 * 64,
+    }
+    small = overrides(QUICK, 6_000, 0)
+    assert small["train.limit_train"] == 93 * 64
+    assert small["train.epochs"] * 93 <= 300 < (small["train.epochs"] + 1) * 93
+    assert overrides(FULL, 50_000, 0) == {"train.seed": 0}
+
+
+# ── Curves ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("per_epoch", [1000, 40])
+def test_the_mean_over_a_window_is_that_of_all_steps_though_few_are_recorded(per_epoch: int) -> None:
+    losses = np.random.default_rng(0).normal(2.0, 0.3, 100).tolist()
+    only = [*range(1, 31), 33, 41, 55, 56, 79, 80, 98, 100]
+    steps, means = curve_of(losses, only=only, per_epoch=per_epoch).means(25)
+    assert steps.tolist() == [step for step in only if step >= 25]
+    for step, mean in zip(steps.tolist(), means.tolist(), strict=True):
+        begin = max(other for other in [0, *only] if other <= step - 25)
+        assert mean == pytest.approx(np.mean(losses[begin:step]))
+
+
+def test_what_a_resume_took_back_does_not_count() -> None:
+    lost = recorded(AT_CHANCE[:60])
+    resumed = ev.Resumed(step=30, epoch=0, epochs=1, elapsed=30.0, file="")
+    rest = [event for event in recorded(FALLING) if isinstance(event, ev.StepDone) and event.step > 30]
+    curve = read_curve(ev.effective([*lost, resumed, *rest]), "finished", 10)
+    assert curve.steps.tolist() == list(range(1, 101))
+
+
+# ── Verdicts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("losses", "state", "behaviour"),
+    [
+        (FALLING, "finished", "learns"),
+        (FALLING, "running", "learns"),
+        (AT_CHANCE, "finished", "does not learn"),
+        (AT_CHANCE, "running", "undecided"),
+        (AT_CHANCE, "stopped", "undecided"),
+        (BETWEEN, "finished", "undecided"),
+        (AT_CHANCE, "diverged", "diverged"),
+        (FALLING[:10], "finished", "undecided"),
+    ],
+)
+def test_what_a_curve_shows(losses: Sequence[float], state: str, behaviour: str) -> None:
+    assert measure(curve_of(losses, state), RULE).behaviour == behaviour
+
+
+def test_it_learns_from_the_first_step_whose_mean_is_low_enough() -> None:
+    slowly = [CHANCE * (1 - step / 600) for step in range(100)]
+    learnt_at = measure(curve_of(slowly), RULE).learnt_at
+    assert learnt_at is not None
+    mean = {step: np.mean(slowly[step - RULE.window : step]) for step in (learnt_at - 1, learnt_at)}
+    assert mean[learnt_at] <= RULE.learns_at * CHANCE < mean[learnt_at - 1]
+
+
+@pytest.mark.parametrize(
+    ("claim", "losses", "budget", "verdict"),
+    [
+        (LEARNS, FALLING, QUICK, "as claimed"),
+        (LEARNS, AT_CHANCE, QUICK, "undecided within this budget"),
+        (LEARNS, AT_CHANCE, FULL, "not as claimed"),
+        (LEARNS, BETWEEN, FULL, "undecided within this budget"),
+        (FAILS, AT_CHANCE, QUICK, "as claimed"),
+        (FAILS, FALLING, QUICK, "not as claimed"),
+        (FAILS, BETWEEN, QUICK, "undecided within this budget"),
+        (Claim(kind="none", words="–"), FALLING, QUICK, "no claim"),
+    ],
+)
+def test_a_claim_is_held_against_the_curve(
+    claim: Claim, losses: Sequence[float], budget: Budget, verdict: Verdict
+) -> None:
+    assert judge(claim, curve_of(losses), budget, RULE).verdict == verdict
+
+
+def test_a_run_that_diverged_did_not_learn_as_claimed() -> None:
+    assert judge(LEARNS, curve_of(FALLING, "diverged"), QUICK, RULE).verdict == "not as claimed"
+
+
+# The accuracy of `recorded` is 1 - loss / ln 10: it comes to 0.5 in the tenth epoch of ten steps.
+@pytest.mark.parametrize(
+    ("train", "val", "state", "verdict", "said"),
+    [
+        (0.45, 0.5, "finished", "as claimed", "epoch 10 of 10"),
+        (0.30, 0.5, "finished", "as claimed", "epoch 7 of 10"),
+        (0.30, 0.6, "finished", "not as claimed", "validation 50.00 %"),
+        (0.80, None, "finished", "not as claimed", "epoch 10 of 10"),
+        (0.80, None, "running", "undecided within this budget", "epoch 10 of 10"),
+        (0.40, None, "finished", "as claimed", "of 10"),
+    ],
+)
+def test_figures_are_compared_where_the_training_accuracy_comes_nearest(
+    train: float, val: float | None, state: str, verdict: Verdict, said: str
+) -> None:
+    claim = Claim(kind="reaches", words="a figure", train=train, val=val)
+    judgement = judge(claim, curve_of(FALLING, state, per_epoch=10), FULL, RULE)
+    assert judgement.verdict == verdict
+    assert said in judgement.words
+
+
+def test_figures_take_epochs_so_the_quick_form_leaves_them_open() -> None:
+    claim = Claim(kind="reaches", words="a figure", train=0.3, val=0.5)
+    assert judge(claim, curve_of(FALLING, per_epoch=10), QUICK, RULE).verdict == "undecided within this budget"
+
+
+def test_one_seed_that_contradicts_a_claim_is_enough() -> None:
+    assert together(["as claimed", "as claimed"]) == "as claimed"
+    assert together(["as claimed", "undecided within this budget"]) == "undecided within this budget"
+    assert together(["as claimed", "undecided within this budget", "not as claimed"]) == "not as claimed"
+
+
+# ── The report ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def layers_at(step: int, dead: float) -> ev.LayerStatistics:
+    figures = (1e-3, 2e-3, 1.0)
+    return ev.LayerStatistics(
+        step=step,
+        layers=("conv1", "conv2", "logits"),
+        gradient_norm=figures,
+        update_over_weight=figures,
+        between_images=figures,
+        dead=(0.0, dead, None),
+        saturated=(None, None, None),
+    )
+
+
+def made_up_lecture(path: Path) -> LectureFolder:
+    """Step 6 with two seeds, one of which learns though it shouldn't; step 8 on two backends."""
+    folder = LectureFolder(path)
+    folder.begin(Settings(budget="quick", data_note="made up"))
+    steps = {step.id: step for step in the_argument().steps}
+    runs = [("6", "torch", 0, AT_CHANCE), ("6", "torch", 1, FALLING), ("8", "torch", 0, FALLING)]
+    for id_, backend, seed, losses in [*runs, ("8", "tensorflow", 0, FALLING)]:
+        one = folder.step_run(steps[id_], backend, seed)
+        create_run(one.run.path, load_recipe(one.step.model), ["a test"])
+        events = [*recorded(losses), layers_at(1, 0.0), layers_at(90, 0.75)]
+        events.append(ev.RunEnded(state="finished", message="", step=100, elapsed=100.0, exit_code=0))
+        one.run.events_file.write_text("".join(event.model_dump_json() + "\n" for event in events))
+    return folder
+
+
+def test_the_report_puts_claim_beside_measurement(tmp_path: Path) -> None:
+    folder = made_up_lecture(tmp_path / "lecture")
+    markdown, _ = write_report(folder)
+    text = markdown.read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| 6 | 12 conv")]
+    assert len(rows) == 1
+    assert "does not learn again" in rows[0]
+    assert "**not as claimed** | 2 |" in rows[0]
+    assert "**Step 6 is not as claimed.**" in text
+    assert "seed 0: does not learn: lowest mean loss" in rows[0]
+    assert re.search(r"\| 8 \|.*learns: away from chance at step \d+: as claimed.*\|.*as claimed \|", text)
+    assert "75% (step 90)" in text
+    assert "made up" in text
+    assert str(tmp_path) not in text
+
+
+def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
+    folder = made_up_lecture(tmp_path / "lecture")
+    markdown, page = write_report(folder)
+    html = page.read_text()
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", markdown.read_text())
+    assert len(pictures) == 4
+    assert all((folder.path / name).is_file() for name in pictures)
+    assert html.count("<svg") == len(pictures)
+    assert not re.search(r"(?:src|href)=\"(?!#)", html)
+    assert "<table>" in html
+
+
+def test_the_same_runs_give_the_same_report(tmp_path: Path) -> None:
+    folder = made_up_lecture(tmp_path / "lecture")
+    first = {path.name: path.read_bytes() for path in [*write_report(folder), *folder.path.glob("*.svg")]}
+    assert first == {path.name: path.read_bytes() for path in [*write_report(folder), *folder.path.glob("*.svg")]}
+
+
+# ── The command ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_argument_is_shown(kerascnn_command: Command) -> None:
+    shown = kerascnn_command("lecture").stdout
+    assert "training 93.8 %, validation 68.7 %" in shown
+    assert len(json.loads(kerascnn_command("lecture", "--json").stdout)) == 16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--only", "13"], "no step '13': expected 1, 2"),
+        (["run", "--quick", "--full"], "expected --quick or --full, got both"),
+        (["run", "--dataset", "cifar11"], "did you mean 'cifar10'?"),
+        (["report", "nowhere"], "expected a lecture's folder with a lecture.json at nowhere"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_written(
+    arguments: list[str], said: str, kerascnn_command: Command, tmp_path: Path
+) -> None:
+    done = kerascnn_command("lecture", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_holds_one_lecture(tmp_path: Path, kerascnn_command: Command) -> None:
+    place = tmp_path / "lecture"
+    LectureFolder(place).begin(Settings(budget="quick", steps=40, dataset="fashion_mnist_mini"))
+    mine = ["lecture", "run", "--dir", place, "--dataset", "fashion_mnist_mini", "--offline"]
+    other = kerascnn_command(*mine, "--steps", "50")
+    assert other.returncode == 2
+    assert "a lecture with steps = 40 was begun here, expected the same, got 50" in other.stderr
+    with filelock.FileLock(place / ".lock"):
+        second = kerascnn_command(*mine, "--steps", "40")
+    assert second.returncode == 1
+    assert "another process runs this lecture" in second.stderr
+
+
+def test_three_steps_are_trained_judged_and_reported(
+    tmp_path: Path, kerascnn_command: Command, start_command: Start, backend: str
+) -> None:
+    place = tmp_path / "lecture"
+    command = ["lecture", "run", "--dir", place, "--backend", backend, "--dataset", "fashion_mnist_mini", "--offline"]
+    command += ["--steps", "40", "--only", "1", "--only", "4", "--only", "8"]
+    first = place / "runs" / "1-cnn2_fmnist" / f"{backend}-seed0"
+
+    process = start_command(*command)
+    while len(events_of(first, "step") if (first / "events.jsonl").exists() else []) < 3:
+        assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "the same command goes on with it" in said
+    assert events_of(first)[-1]["state"] in ("interrupted", "stopped")
+
+    done = kerascnn_command(*command)
+    assert done.returncode == 0, done.stderr
+    assert events_of(first, "resumed")
+    verdicts = {one["step"]: one for one in json.loads(kerascnn_command("lecture", "report", place, "--json").stdout)}
+    assert verdicts["1"]["behaviour"] != "learns"
+    assert verdicts["1"]["verdict"] == "undecided within this budget"
+    assert verdicts["4"]["verdict"] == "as claimed"
+    assert verdicts["8"]["verdict"] == "as claimed"
+    # It was ended as soon as it had learnt.
+    stopped = Path(verdicts["8"]["run_dir"])
+    assert events_of(stopped)[-1]["state"] == "stopped"
+    assert events_of(stopped)[-1]["step"] < 40
+    assert not list(place.glob("runs/*/*/checkpoints/*"))
+    assert "| 8 | 12 conv, ReLU (`plain12_bn`) |" in (place / "lecture.md").read_text()
+
+    before = {path: path.stat().st_mtime_ns for path in place.glob("runs/*/*/events.jsonl")}
+    assert kerascnn_command(*command).returncode == 0
+    assert before == {path: path.stat().st_mtime_ns for path in before}
