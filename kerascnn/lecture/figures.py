@@ -12,6 +12,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from kerascnn.lecture.argument import Rule, Step
@@ -23,6 +24,7 @@ BLACK = "#000000"
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#882255", "#117733", "#AA4499")
 COLUMNS = 4
 PANEL = (3.2, 2.3)
+ABOVE_CHANCE = 1.12
 # The same figures give the same file.
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -46,11 +48,11 @@ Group = tuple[Step, list[Shown]]
 def training_curves(groups: Sequence[Group], rule: Rule) -> str:
     """A panel a step: the loss of each recorded step, faint, and its mean over the rule's window."""
     with _figure(len(groups)) as (figure, panels, out):
-        tops = [_curve_panel(axes, step, shown, rule) for axes, (step, shown) in zip(panels, groups, strict=True)]
-        low = min((top[0] for top in tops), default=0.0)
-        high = max((top[1] for top in tops), default=1.0)
+        lowest = [_curve_panel(axes, step, shown, rule) for axes, (step, shown) in zip(panels, groups, strict=True)]
         for axes in panels:
-            axes.set_ylim(low - 0.05 * (high - low), high)
+            axes.set_xlim(0, max(one.curve.steps.max(initial=1) for _, shown in groups for one in shown))
+            # The first steps of a sigmoid network are far above.
+            axes.set_ylim(0.97 * min(lowest), ABOVE_CHANCE * groups[0][1][0].curve.chance)
         figure.supxlabel("step")
         figure.supylabel("training loss, nats")
         seeds = len({one.step_run.seed for _, shown in groups for one in shown})
@@ -93,19 +95,18 @@ def between_images(groups: Sequence[Group]) -> str:
     return _through_the_layers(groups, lambda event: event.between_images, "deviation between images")
 
 
-def _curve_panel(axes: Axes, step: Step, shown: Sequence[Shown], rule: Rule) -> tuple[float, float]:
-    chance = shown[0].curve.chance
-    low, high = chance, chance
+def _curve_panel(axes: Axes, step: Step, shown: Sequence[Shown], rule: Rule) -> float:
+    """Draw one panel; the lowest mean loss in it."""
+    lowest = chance = shown[0].curve.chance
     for one in shown:
         steps, means = one.curve.means(rule.window)
         axes.plot(*_thinned(one.curve.steps, one.curve.losses), color=COLORS[0], alpha=0.2, linewidth=0.6)
         axes.plot(*_thinned(steps, means), color=COLORS[0])
-        if len(means):
-            low, high = min(low, float(means.min())), max(high, float(means[0]))
+        lowest = min(lowest, float(means.min(initial=chance)))
     axes.axhline(chance, color=BLACK, linestyle="--", linewidth=0.8)
     axes.axhline(rule.learns_at * chance, color=BLACK, linestyle=":", linewidth=0.8)
     axes.set_title(f"{step.id}  {step.model}")
-    return low, min(high, 1.3 * chance)
+    return lowest
 
 
 def _through_the_layers(
@@ -118,6 +119,7 @@ def _through_the_layers(
                     values = [value if value else math.nan for value in figures_of(event)]
                     axes.plot(range(1, len(values) + 1), values, **style)
             axes.set_yscale("log")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_title(f"{step.id}  {step.model}")
         figure.supxlabel("layer")
         figure.supylabel(label)

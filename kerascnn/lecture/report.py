@@ -77,8 +77,8 @@ def _lines(
         yield f"- **{step.id}, {step.model}** ({step.changes}). {step.why}"
     yield ""
     yield (
-        "The lecture closes with an advice (Karpathy 2019): before anything else, see whether the network can overfit a "
-        "few images. `kerascnn overfit MODEL` does."
+        "The lecture closes with an advice (Karpathy 2019): before anything else, see whether the network can overfit "
+        "a few images. `kerascnn overfit MODEL` does."
     )
     yield from _section("Where and how")
     yield from _environment(backends, settings)

@@ -23,13 +23,17 @@ NO_CLAIM: Verdict = "no claim"
 
 @dataclass(frozen=True)
 class Measured:
-    """What a curve shows: whether it learns, since which step, and the lowest mean loss with its step."""
+    """What a curve shows: whether it learns, since which step, and the lowest mean loss with its step.
+
+    ``ended`` says whether it has had its whole budget.
+    """
 
     behaviour: Behaviour
     learnt_at: int | None
     lowest: float | None
     lowest_at: int | None
     chance: float
+    ended: bool
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def measure(curve: Curve, rule: Rule) -> Measured:
     steps, means = curve.means(rule.window)
     if not len(means):
         behaviour: Behaviour = "diverged" if curve.state == "diverged" else "undecided"
-        return Measured(behaviour, None, None, None, curve.chance)
+        return Measured(behaviour, None, None, None, curve.chance, curve.ended)
     lowest = int(np.argmin(means))
     learnt = np.flatnonzero(means <= rule.learns_at * curve.chance)
     learnt_at = int(steps[learnt[0]]) if len(learnt) else None
@@ -56,6 +60,7 @@ def measure(curve: Curve, rule: Rule) -> Measured:
         lowest=float(means[lowest]),
         lowest_at=int(steps[lowest]),
         chance=curve.chance,
+        ended=curve.ended,
     )
 
 
@@ -122,7 +127,10 @@ def _in_words(measured: Measured) -> str:
         return "too few steps to say"
     if measured.learnt_at is not None:
         return f"learns: away from chance at step {measured.learnt_at}"
-    what = "does not learn" if measured.behaviour == "does not learn" else "between chance and learning"
+    if measured.behaviour == "does not learn":
+        what = "does not learn"
+    else:
+        what = "between chance and learning" if measured.ended else "not at its end"
     return f"{what}: lowest mean loss {measured.lowest:.3f} at step {measured.lowest_at}, chance {measured.chance:.3f}"
 
 
