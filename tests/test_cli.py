@@ -34,6 +34,7 @@ HEAVY = ("keras", "torch", "tensorflow", "jax")
         "run(['data'])",
         "run(['runs'])",
         "run(['train', '--help'])",
+        "run(['overfit', '--help'])",
     ],
 )
 def test_what_needs_no_backend_imports_none(program: str) -> None:

@@ -25,7 +25,7 @@ from kerascnn.wording import percent
 
 
 def overfit(
-    model: Annotated[str, typer.Argument(help="A network out of `kerascnn models`.")],
+    model: Annotated[str | None, typer.Argument(help="A network out of `kerascnn models`.")] = None,
     images: Annotated[int, typer.Option(help="Training images in the batch.")] = IMAGES,
     steps: Annotated[int, typer.Option(help="Optimizer steps at the most.")] = STEPS,
     backend: Annotated[str | None, typer.Option(help="torch, tensorflow or jax.")] = None,
