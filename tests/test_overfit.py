@@ -68,6 +68,9 @@ LN_10 = math.log(10)
         ([2.3, 8.0, math.nan], 0.1, "diverged"),
         ([2.3, 8.0, math.inf], 0.1, "diverged"),
         ([2.3, *[470.0] * 30], 0.1, "diverged"),
+        # A leap at the beginning isn't the end.
+        ([2.4, 90.0, 2.2, 2.1, 2.0, 1.9], 0.3, "learns, but hasn't memorised"),
+        ([2.4, 8.0, 50.0, 2.0], 0.3, "stuck at chance"),
         # Unscaled pixels can make a beginning that is far above chance.
         ([90.0, *[30.0] * 30], 0.1, "stuck at chance"),
     ],

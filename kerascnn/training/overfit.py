@@ -36,7 +36,8 @@ STEPS = 500
 # Memorised: every image right and the loss below this share of chance, so many steps running.
 MEMORISED_LOSS = 0.05
 MEMORISED_STEPS = 3
-# Where a loss stands is its mean over so many last steps; it is at a level when it is within this share of it.
+# Where a loss stands is its mean over so many last steps, in a short curve over its second half, for many a curve
+# begins with a leap; it is at a level when it is within this share of it.
 LAST_STEPS = 20
 AT_LEVEL = 0.02
 # A loss that ends so many times above both chance and its beginning has left for good.
@@ -192,8 +193,8 @@ def judge(losses: Sequence[float], accuracies: Sequence[float], labels: Labels, 
     and the entropy of the batch's labels, where it has learnt how often each class comes.
     """
     chance = math.log(classes)
-    loss = float(np.mean(losses[-LAST_STEPS:]))
-    if not math.isfinite(loss) or loss > DIVERGED * max(chance, losses[0]):
+    loss = float(np.mean(losses[-max(1, min(LAST_STEPS, len(losses) // 2)) :]))
+    if not math.isfinite(loss) or min(loss, losses[-1]) > DIVERGED * max(chance, losses[0]):
         return "diverged"
     if is_memorised(losses, accuracies, classes):
         return "memorised"
