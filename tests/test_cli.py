@@ -35,6 +35,7 @@ HEAVY = ("keras", "torch", "tensorflow", "jax")
         "run(['runs'])",
         "run(['lecture'])",
         "run(['train', '--help'])",
+        "run(['overfit', '--help'])",
     ],
 )
 def test_what_needs_no_backend_imports_none(program: str) -> None:

@@ -70,7 +70,9 @@ def test_the_published_sizes(keras: Any) -> None:
         "densenet_bc100_k12_cifar": 0.77e6,
     }
     for name, weights in published.items():
-        assert load_recipe(name).card.trainable_weights == pytest.approx(weights, rel=5e-3 if weights < 1e8 else 0)
+        assert load_recipe(name).card.trainable_weights == pytest.approx(
+            weights, rel=0 if isinstance(weights, int) else 5e-3
+        )
 
 
 def test_vgg16_takes_keras_weights_and_gives_keras_softmax(keras: Any) -> None:
@@ -110,24 +112,6 @@ def test_pixels_are_scaled_once_inside_the_network(keras: Any, scaling: str, exp
     model = keras.Model(inputs, scale_pixels(inputs, scaling, MEAN, DEVIATION))
     pixels = np.random.default_rng(0).integers(0, 256, (4, 2, 2, 3), dtype=np.uint8)
     np.testing.assert_allclose(numpy_of(model(pixels)), expected(pixels.astype(np.float64)), rtol=1e-5, atol=2e-5)
-
-
-def test_standardised_pixels_do_not_change_with_the_scale_and_offset_of_the_raw_ones(keras: Any) -> None:
-    """Y = aX + b with a > 0 standardises to the same values as X."""
-    from kerascnn.data.images import ArrayImages
-    from kerascnn.data.statistics import compute_statistics
-    from kerascnn.zoo.scaling import scale_pixels
-
-    x = np.random.default_rng(0).integers(0, 60, (20, 4, 4, 3), dtype=np.uint8)
-
-    def standardised(pixels: np.ndarray) -> np.ndarray:
-        found = compute_statistics(ArrayImages(pixels, np.zeros(len(pixels), np.int64)))
-        inputs = keras.Input((4, 4, 3), dtype="uint8")
-        model = keras.Model(inputs, scale_pixels(inputs, "standardize", found.mean, found.deviation))
-        return numpy_of(model(pixels))
-
-    np.testing.assert_allclose(standardised(x), standardised(3 * x + 7), atol=1e-4)
-    np.testing.assert_allclose(standardised(x).std(axis=(0, 1, 2)), 1, atol=1e-4)
 
 
 def test_a_convolution_is_a_correlation_with_rows_before_columns(keras: Any) -> None:
@@ -202,20 +186,6 @@ def test_the_pad_shortcut_has_no_weights_and_keeps_every_second_pixel(keras: Any
 # ── Initial weights ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("initializer", "variance"), [("glorot_uniform", "2/(in+out)"), ("he_normal", "2/in")])
-def test_initial_variances_are_glorots_and_hes(keras: Any, initializer: str, variance: str) -> None:
-    model = kerascnn.build_model(load_recipe("plain12_relu", {"initializer": initializer}))
-    for name in ("block2_conv2", "block4_conv3", "hidden1"):
-        kernel = numpy_of(model.get_layer(name).kernel)
-        n_in, n_out = math.prod(kernel.shape[:-1]), kernel.shape[-1] * math.prod(kernel.shape[:-2])
-        expected = 2 / (n_in + n_out) if variance == "2/(in+out)" else 2 / n_in
-        assert kernel.var() == pytest.approx(expected, rel=0.02)
-        assert abs(kernel.mean()) < 4 * math.sqrt(expected / kernel.size)
-        # Keras's he_normal is cut at two deviations of the normal it is drawn from, PyTorch's isn't.
-        limit = math.sqrt(3 * expected) if initializer == "glorot_uniform" else 2 * math.sqrt(expected) / 0.87962566
-        assert 0.98 * limit < np.abs(kernel).max() <= limit
-
-
 def test_initial_weights_are_the_same_on_every_backend(keras: Any) -> None:
     """The numbers were printed on torch; every backend must draw them."""
     model = kerascnn.build_model("plain12_relu", seed=7)
@@ -286,26 +256,3 @@ def test_a_builder_of_the_users_own_is_found_by_name(keras: Any, tmp_path: Any, 
 def test_too_many_pools_are_refused_in_a_sentence(keras: Any) -> None:
     with pytest.raises(RecipeError, match="6 pools of 2×2 leave nothing of 32 pixels"):
         built("plain12_relu", filters=[4] * 6)
-
-
-# ── BatchNorm, as the lecture works it out ────────────────────────────────────────────────────────────────────────────
-
-
-def batch_norm(keras: Any, x: np.ndarray) -> np.ndarray:
-    """BatchNorm as the networks use it, in training, on ``(samples, height, width, channels)``."""
-    model = built("plain12_bn")
-    config = model.get_layer("block1_conv1_bn").get_config()
-    layer = keras.layers.BatchNormalization(axis=-1, momentum=config["momentum"], epsilon=config["epsilon"])
-    return numpy_of(layer(x.astype(np.float32), training=True))
-
-
-def test_batch_norm_gives_the_lectures_worked_examples(keras: Any) -> None:
-    three = np.array([[[7, 5], [0, 4]], [[0, 7], [3, 1]], [[2, 0], [0, 1]]])
-    expected = [[[1.75, 0.97], [-0.97, 0.58]], [[-0.97, 1.75], [0.19, -0.58]], [[-0.19, -0.97], [-0.97, -0.58]]]
-    np.testing.assert_allclose(batch_norm(keras, three[..., None])[..., 0], expected, atol=6e-3)
-    six = np.array([1, 3, 9, 4, 6, 7]).reshape(6, 1, 1, 1)
-    np.testing.assert_allclose(batch_norm(keras, six).ravel(), [-1.51, -0.75, 1.51, -0.37, 0.37, 0.75], atol=1e-2)
-    channels = np.stack([[[0, 5], [3, 0]], [[7, 2], [0, 3]]], axis=-1)[None]
-    found = batch_norm(keras, channels)[0]
-    np.testing.assert_allclose(found[..., 0], [[-0.94, 1.41], [0.47, -0.94]], atol=6e-3)
-    np.testing.assert_allclose(found[..., 1], [[1.56, -0.39], [-1.17, 0]], atol=1e-2)

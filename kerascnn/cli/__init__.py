@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kerascnn.cli import control, data, lecture, models, runs, train, use
+from kerascnn.cli import control, data, lecture, models, overfit, runs, train, use
 from kerascnn.cli.output import say
 from kerascnn.errors import KerascnnError, system_error
 
@@ -30,6 +30,7 @@ def _options(
 
 
 app.command("train")(train.train)
+app.command("overfit")(overfit.overfit)
 app.command("models")(models.models)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")

@@ -10,13 +10,13 @@ import typer
 
 from kerascnn.cli.output import print_json, print_table, say
 from kerascnn.cli.progress import Display, make_display
-from kerascnn.errors import UnknownNameError, UsageError, nearest
+from kerascnn.cli.recipe import check_device
+from kerascnn.errors import UsageError
 from kerascnn.lecture.argument import the_argument
 from kerascnn.lecture.folder import LectureFolder, Settings, Shown
 from kerascnn.lecture.running import Place, Watcher, recipe_of, run_lecture
 from kerascnn.runs import events as ev
 from kerascnn.training import session
-from kerascnn.training.backend import DEVICES
 from kerascnn.training.signals import Interruption, Signals
 from kerascnn.wording import duration
 
@@ -62,8 +62,7 @@ def run(
     """Train the steps and write the report. Ctrl-C saves; the same command goes on."""
     if quick and full:
         raise UsageError("expected --quick or --full, got both")
-    if device not in DEVICES:
-        raise UnknownNameError(f"--device: expected {', '.join(DEVICES)}, got {device!r}{nearest(device, DEVICES)}")
+    check_device(device)
     budget = "full" if full else "quick"
     place = LectureFolder(folder or Path(f"lecture-{budget}"))
     chosen = the_argument().chosen(only or [])

@@ -30,21 +30,26 @@ class Display(Protocol):
         """Show one event."""
 
 
+def make_bar(console: Console) -> Progress:
+    """One line with a bar, what is done of how much, and a text ``figures``; it leaves nothing behind."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("{task.fields[figures]}"),
+        console=console,
+        transient=True,
+        refresh_per_second=5,
+    )
+
+
 class BarDisplay:
     """One live line with phase, step, loss, accuracy, images/s, learning rate and time left; a line an epoch stays."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._pace = Pace()
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TextColumn("{task.fields[figures]}"),
-            console=console,
-            transient=True,
-            refresh_per_second=5,
-        )
+        self._progress = make_bar(console)
         self._task: TaskID = self._progress.add_task("starting", total=1, figures="")
 
     def __enter__(self) -> BarDisplay:

@@ -10,15 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
-from kerascnn.catalog import load_recipe, parse_assignments
+from kerascnn.catalog import parse_assignments
 from kerascnn.cli.output import print_json, say
 from kerascnn.cli.progress import make_display
-from kerascnn.data.dataset import absolute, classes_of
-from kerascnn.errors import RunError, UnknownNameError, UsageError, nearest
+from kerascnn.cli.recipe import check_device, make_recipe
+from kerascnn.data.dataset import absolute
+from kerascnn.errors import RunError, UsageError
 from kerascnn.recipe import Recipe
 from kerascnn.runs.directory import RUNS_FOLDER, Run, find_run, new_run_path
 from kerascnn.training import session
-from kerascnn.training.backend import DEVICES, choose_backend_for_run
+from kerascnn.training.backend import choose_backend_for_run
 
 STARTED_WITHIN_S = 30.0
 # What makes a child outlive its parent's terminal.
@@ -61,8 +62,7 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a network. Ctrl-C saves a checkpoint first; --resume goes on from it."""
-    if device not in DEVICES:
-        raise UnknownNameError(f"--device: expected {', '.join(DEVICES)}, got {device!r}{nearest(device, DEVICES)}")
+    check_device(device)
     options = session.Options(
         backend=backend,
         device=device,
@@ -132,14 +132,7 @@ def _recipe(model: str | None, changes: dict[str, Any], catalog: Path | None, so
     if model is None and source is not None and source.is_dir():
         # A run's recipe reads back as a catalog.
         model, catalog = Run(source).recipe().name, Run(source).recipe_file
-    if model is None:
-        raise UsageError("expected a MODEL, such as vgg16_cifar; `kerascnn models` lists them")
-    if "dataset" in changes and "classes" not in changes:
-        classes = classes_of(str(changes["dataset"]))
-        if classes is not None and classes != load_recipe(model, catalog=catalog).classes:
-            say(f"note: {model} gets {classes} logits for {changes['dataset']}")
-            changes["classes"] = classes
-    return load_recipe(model, changes, catalog=catalog)
+    return make_recipe(model, changes, catalog)
 
 
 def _source(name: str | None, runs_dir: Path) -> Path | None:

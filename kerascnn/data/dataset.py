@@ -401,6 +401,17 @@ def chosen_order(count: int) -> Indices:
     return np.random.Generator(np.random.PCG64(CHOICE_SEED)).permutation(count)
 
 
+def drawn_in_turn(labels: Labels) -> Indices:
+    """The order that limits draw in, changed so that each class comes once before any comes twice."""
+    order = chosen_order(len(labels))
+    # A class's images stand together here, in the order drawn, so each has its number among them.
+    by_class = np.argsort(labels[order], kind="stable")
+    _, starts, counts = np.unique(labels[order][by_class], return_index=True, return_counts=True)
+    turn = np.empty(len(labels), np.int64)
+    turn[by_class] = np.arange(len(labels)) - np.repeat(starts, counts)
+    return order[np.argsort(turn, kind="stable")]
+
+
 def classes_of(name: str) -> int | None:
     """How many classes a dataset has, where that is known without reading it."""
     if name in DATASETS:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from kerascnn.data.dataset import Dataset
 from kerascnn.data.images import Images
 from kerascnn.data.locate import cache_folder
+from kerascnn.recipe import Recipe
 
 CHUNK = 1024
 
@@ -29,6 +31,16 @@ class PixelStatistics:
         if len(self.mean) == 1:
             return PixelStatistics(self.mean * channels, self.deviation * channels)
         return PixelStatistics([float(np.mean(self.mean))] * channels, [float(np.mean(self.deviation))] * channels)
+
+
+def constants_of(recipe: Recipe, dataset: Dataset) -> PixelStatistics | None:
+    """What a network's scaling layer takes from its data: the whole training split's, whatever limits say.
+
+    Only ``standardize`` takes anything.
+    """
+    if recipe.train.scaling != "standardize":
+        return None
+    return pixel_statistics(dataset.whole_train, dataset.fingerprint).for_channels(recipe.input_shape[2])
 
 
 def pixel_statistics(images: Images, fingerprint: str) -> PixelStatistics:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ import numpy as np
 from keras import ops
 
 from kerascnn.data.batches import TrainingBatches, ValidationBatches, read_ahead
-from kerascnn.diagnosis.signals import KernelLayer
 from kerascnn.errors import DivergedError
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
@@ -28,27 +27,17 @@ from kerascnn.runs.directory import Run, write_metrics
 from kerascnn.runs.files import write_atomically
 from kerascnn.training.checkpoint import Checkpoint, Position, Progress, checkpoint_name, keep_newest, write_checkpoint
 from kerascnn.training.control import Control
+from kerascnn.training.network import Network
 from kerascnn.training.observer import Observer
 from kerascnn.training.optimizer import averaged_weights
 from kerascnn.training.schedule import LearningRate
 from kerascnn.training.signals import STOP, Interruption, Signals
 from kerascnn.training.state import identity_of, take_state
-from kerascnn.training.steps import Steps
 
 # All of the first steps are recorded, later ones about one in so many seconds.
 STEPS_ALL_RECORDED = 50
 RECORD_EVERY_S = 1.0
 CHECKPOINT_EVERY_S = 300.0
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network that is ready to be trained."""
-
-    model: keras.Model
-    optimizer: keras.optimizers.Optimizer
-    steps: Steps
-    layers: list[KernelLayer]
 
 
 class Engine:

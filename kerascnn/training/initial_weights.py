@@ -45,7 +45,8 @@ def draw(
 ) -> NDArray[np.float64]:
     """Draw from Glorot's, He's or LeCun's distribution, as Keras defines them.
 
-    Var W = scale / n, n the inputs of a unit (``fan_in``), its outputs, or their mean (``fan_avg``). Keras's normal
+    Var W = scale / n, n the inputs of a unit (``fan_in``), its outputs, or their mean (``fan_avg``): 1 / fan_avg by
+    Glorot and Bengio (2010), 2 / fan_in by He et al. (2015), 1 / fan_in by LeCun et al. (1998). Keras's normal
     distributions are cut at two deviations and widened to keep the variance; PyTorch's ``kaiming_normal_`` isn't cut.
     """
     receptive = math.prod(shape[:-2])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from kerascnn.data.dataset import Dataset, classes_of, load_dataset, require
-from kerascnn.data.statistics import PixelStatistics, pixel_statistics
+from kerascnn.data.statistics import PixelStatistics, constants_of
 from kerascnn.errors import CheckpointError, DivergedError, KerascnnError, RunError, UsageError, system_error
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
@@ -27,7 +27,8 @@ from kerascnn.zoo import check_builder
 
 if TYPE_CHECKING:
     from kerascnn.training.checkpoint import Position, Progress
-    from kerascnn.training.engine import Engine, Network
+    from kerascnn.training.engine import Engine
+    from kerascnn.training.network import Network
 
 
 @dataclass(frozen=True)
@@ -277,37 +278,17 @@ class _Session:
         return dataset
 
     def _statistics(self, dataset: Dataset) -> PixelStatistics | None:
-        if self._recipe.train.scaling != "standardize":
-            return None
         known = self._run.environment().get("pixel_statistics")
-        if known:
-            return PixelStatistics(**known)
-        found = pixel_statistics(dataset.whole_train, dataset.fingerprint)
-        return found.for_channels(self._recipe.input_shape[2])
+        return PixelStatistics(**known) if known else constants_of(self._recipe, dataset)
 
     def _build(self, statistics: PixelStatistics | None) -> Network:
-        from kerascnn.diagnosis.signals import kernel_layers
-        from kerascnn.training.engine import Network
-        from kerascnn.training.initial_weights import assign_initial_weights
-        from kerascnn.training.optimizer import make_optimizer
-        from kerascnn.training.steps import make_steps
+        from kerascnn.training.network import initial_model, make_network
         from kerascnn.training.transfer import put_stored_weights
-        from kerascnn.zoo import build_model
 
-        backends.seed_backend(self._choice.name, self._recipe.train.seed % 2**32)
-        model = build_model(
-            self._recipe,
-            mean=statistics.mean if statistics else None,
-            deviation=statistics.deviation if statistics else None,
-        )
-        for path in assign_initial_weights(model, self._recipe.train.seed):
-            self._emit(ev.Warned(message=f"{path}: its initial values are {self._choice.name}'s own draw"))
+        model = initial_model(self._recipe, statistics, lambda text: self._emit(ev.Warned(message=text)))
         if self._run.initial_weights_file.is_file():
             self._emit(ev.Warned(message=put_stored_weights(model, self._run)))
-        optimizer = make_optimizer(self._recipe.train, model.trainable_variables)
-        layers = kernel_layers(model)
-        steps = make_steps(model, optimizer, self._recipe.train, [layer.kernel for layer in layers])
-        return Network(model, optimizer, steps, layers)
+        return make_network(model, self._recipe.train)
 
     def _fresh(self) -> Progress:
         from kerascnn.training.checkpoint import Progress

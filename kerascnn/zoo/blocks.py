@@ -13,10 +13,12 @@ class Style:
 
     The theory that the keys stand for:
 
-    - ``initializer``: Glorot (2010) keeps the signal's variance through linear layers, Var W = 1/n, as implemented
-      2/(in + out); He (2015) makes up for ReLU's lost half, Var W = 2/n. n is the number of a unit's inputs.
+    - ``initializer``: Glorot and Bengio (2010) keep the signal's variance through linear layers, Var W = 1/n, as
+      implemented 2/(in + out); He et al. (2015) make up for ReLU's lost half, Var W = 2/n. n is the number of a unit's
+      inputs.
     - ``batch_norm``: per channel over images, height and width, x̂ = (x - μ)/√(σ² + ε), y = γx̂ + β.
-      With γ = √(σ² + ε) and β = μ it is the identity (Ioffe and Szegedy 2015).
+      With γ = √(σ² + ε) and β = μ it is the identity (Ioffe and Szegedy 2015). σ² is divided by n, also in the moving
+      average, of which a step keeps 0.9; PyTorch's own layer divides that one by n - 1.
     """
 
     activation: str

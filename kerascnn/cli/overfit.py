@@ -1,0 +1,154 @@
+"""``kerascnn overfit``: whether a network can memorise one small batch, and what to try where it can't."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kerascnn.catalog import parse_assignments
+from kerascnn.cli.output import print_json, say, stderr
+from kerascnn.cli.progress import PLAIN_EVERY_S, make_bar
+from kerascnn.cli.recipe import check_device, make_recipe
+from kerascnn.data.dataset import absolute
+from kerascnn.recipe import Recipe
+from kerascnn.training import session
+from kerascnn.training.overfit import IMAGES, STEPS, Overfit, Watch
+from kerascnn.training.overfit import overfit as overfit_one_batch
+from kerascnn.wording import percent
+
+
+def overfit(
+    model: Annotated[str | None, typer.Argument(help="A network out of `kerascnn models`.")] = None,
+    images: Annotated[int, typer.Option(help="Training images in the batch.")] = IMAGES,
+    steps: Annotated[int, typer.Option(help="Optimizer steps at the most.")] = STEPS,
+    backend: Annotated[str | None, typer.Option(help="torch, tensorflow or jax.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    dataset: Annotated[str | None, typer.Option(help="A dataset's name, or folder:PATH.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="A folder to look for datasets in first.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never download.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Of initial weights.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change any key of the recipe.")
+    ] = None,
+    catalog: Annotated[Path | None, typer.Option(help="A TOML file of your own networks.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Can a network memorise one small batch? Exit code 0: it can; 1: it can't. Writes nothing."""
+    check_device(device)
+    changes: dict[str, Any] = {"dataset": absolute(dataset) if dataset else None, "train.seed": seed}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    recipe = make_recipe(model, changes | parse_assignments(assignments or []), catalog)
+    options = session.Options(backend=backend, device=device, data_dir=data_dir, download=not offline)
+    with _progress(steps) as watch:
+        found = overfit_one_batch(recipe, images=images, steps=steps, options=options, tell=say, watch=watch)
+    if as_json:
+        print_json(_plain(recipe, found))
+    else:
+        typer.echo("\n".join(_sentences(recipe, found)))
+    raise typer.Exit(0 if found.memorised else 1)
+
+
+@contextmanager
+def _progress(steps: int) -> Iterator[Watch]:
+    """A bar on a terminal, a line every ten seconds elsewhere."""
+    console = stderr()
+    last = -math.inf
+    bar = make_bar(console)
+    task = bar.add_task("overfitting", total=steps, figures="")
+
+    def watch(step: int, loss: float, accuracy: float) -> None:
+        nonlocal last
+        figures = f"loss {loss:.4f}  acc {percent(accuracy)}"
+        if console.is_terminal:
+            # Before the first step there are messages, which a bar would be in the way of.
+            bar.start()
+            bar.update(task, completed=step, figures=figures)
+        elif time.monotonic() - last >= PLAIN_EVERY_S:
+            last = time.monotonic()
+            say(f"step {step}/{steps} {figures}")
+
+    try:
+        yield watch
+    finally:
+        bar.stop()
+
+
+def _plain(recipe: Recipe, found: Overfit) -> dict[str, Any]:
+    """The result for programs. JSON has no NaN: null is a loss that is no number."""
+    return {
+        "model": recipe.name,
+        "dataset": recipe.dataset,
+        "memorised": found.memorised,
+        **asdict(found),
+        "loss": _number(found.loss),
+        "losses": [_number(loss) for loss in found.losses],
+    }
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _sentences(recipe: Recipe, found: Overfit) -> list[str]:
+    """The verdict with its figures, what it means, and what to try next, a line each."""
+    chance = f"ln {recipe.classes:,} = {found.chance:.4f}"
+    images, steps = _counted(found.images, "image"), _counted(found.steps, "step")
+    right = f"{round(found.accuracy * found.images)} of {images} right"
+    figures = f"{found.verdict}: {right} after {steps}, loss {found.loss:.4f} (chance is {chance})."
+    if found.verdict == "memorised":
+        return [figures, f"{recipe.name} can fit data; the next step is all of it: kerascnn train {recipe.name}"]
+    if found.verdict == "diverged":
+        return [figures, "The steps are too large for this network. Try, one at a time:", *_remedies(_smaller(recipe))]
+    if found.verdict == "stuck at chance":
+        meaning = (
+            "It tells no two images apart, so more data or more time won't help: the signal, or its gradient, is lost "
+            "between the layers. Try, one at a time:"
+        )
+        return [figures, meaning, *_remedies(_brought_back(recipe))]
+    more = (f"--steps {4 * found.steps}", "more steps")
+    meaning = "It gets through to the images, too slowly or too roughly to know them by heart. Try, one at a time:"
+    return [figures, meaning, *_remedies([more, *_brought_back(recipe)])]
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _remedies(options: list[tuple[str, str]]) -> list[str]:
+    width = max(len(option) for option, _ in options)
+    return [f"  {option:<{width}}  {words}" for option, words in options]
+
+
+def _smaller(recipe: Recipe) -> list[tuple[str, str]]:
+    """Against steps that are too large."""
+    rate = recipe.train.optimizer.learning_rate / 10
+    found = [(f"--set train.optimizer.learning_rate={rate:g}", "a tenth of the learning rate")]
+    if not recipe.train.clip_norm:
+        found.append(("--set train.clip_norm=1", "gradients no longer than 1"))
+    return found + [remedy for remedy in _brought_back(recipe) if "batch_norm" in remedy[0] or "scaling" in remedy[0]]
+
+
+def _brought_back(recipe: Recipe) -> list[tuple[str, str]]:
+    """The lecture's solutions that a recipe doesn't have yet, in the lecture's order."""
+    found = []
+    if recipe.activation in ("sigmoid", "tanh"):
+        found.append(("--set activation=relu", f"ReLU: through {recipe.activation} gradients vanish layer by layer"))
+    if recipe.train.scaling not in ("standardize", "caffe"):
+        found.append(("--set train.scaling=standardize", "pixels of mean 0 and deviation 1"))
+    if recipe.batch_norm == "none":
+        found.append(("--set batch_norm=after", "BatchNorm after each activation"))
+    if not recipe.initializer.startswith("he_"):
+        found.append(("--set initializer=he_normal", "He's first weights, made for ReLU"))
+    if recipe.activation == "relu":
+        found.append(("--set activation=silu", "SiLU, which passes something on where ReLU is dead"))
+    if getattr(recipe, "skip", None) == "none":
+        found.append(("--set skip=group", "a skip over each group"))
+    rate = recipe.train.optimizer.learning_rate / 10
+    return [*found, (f"--set train.optimizer.learning_rate={rate:g}", "a tenth of the learning rate")]

@@ -1,0 +1,57 @@
+"""A recipe's network as every training begins with it: first weights, optimizer, steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+
+from kerascnn.data.statistics import PixelStatistics
+from kerascnn.diagnosis.signals import KernelLayer, kernel_layers
+from kerascnn.recipe import Recipe, Train
+from kerascnn.training.backend import seed_backend
+from kerascnn.training.initial_weights import assign_initial_weights
+from kerascnn.training.optimizer import make_optimizer
+from kerascnn.training.steps import Steps, make_steps
+from kerascnn.zoo import build_model
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that is ready to be trained."""
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    steps: Steps
+    layers: list[KernelLayer]
+
+
+def initial_model(
+    recipe: Recipe, statistics: PixelStatistics | None, tell: Callable[[str], None] = lambda _: None
+) -> keras.Model:
+    """Build a recipe's network with the first weights of its seed.
+
+    Args:
+        recipe: what to build.
+        statistics: the constants of ``standardize``, from :func:`kerascnn.data.statistics.constants_of`.
+        tell: is told of variables that aren't drawn alike on every backend.
+    """
+    backend = keras.backend.backend()
+    seed_backend(backend, recipe.train.seed % 2**32)
+    model = build_model(
+        recipe,
+        mean=statistics.mean if statistics else None,
+        deviation=statistics.deviation if statistics else None,
+    )
+    for path in assign_initial_weights(model, recipe.train.seed):
+        tell(f"{path}: its initial values are {backend}'s own draw")
+    return model
+
+
+def make_network(model: keras.Model, train: Train) -> Network:
+    """Give a model the optimizer and the steps that a recipe asks for."""
+    optimizer = make_optimizer(train, model.trainable_variables)
+    layers = kernel_layers(model)
+    steps = make_steps(model, optimizer, train, [layer.kernel for layer in layers])
+    return Network(model, optimizer, steps, layers)
