@@ -11,7 +11,8 @@ import typer
 from kerascnn.cli.output import print_json, print_table, say
 from kerascnn.cli.progress import Display, make_display
 from kerascnn.cli.recipe import check_device
-from kerascnn.errors import UsageError
+from kerascnn.data.dataset import absolute
+from kerascnn.errors import RunError, UsageError
 from kerascnn.lecture.argument import the_argument
 from kerascnn.lecture.folder import LectureFolder, Settings, Shown
 from kerascnn.lecture.running import Place, Watcher, recipe_of, run_lecture
@@ -52,7 +53,7 @@ def run(
     backend: Annotated[str | None, typer.Option(help="torch, tensorflow or jax.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each step, with seeds 0, 1, …")] = 1,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps a network, instead of the quick form's 300.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps a network, instead of the form's own length.")] = None,
     dataset: Annotated[str | None, typer.Option(help="One dataset for all steps, instead of each one's own.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="A folder to look for datasets in first.")] = None,
     data_note: Annotated[str, typer.Option(help="What the report is to say about the data.")] = "",
@@ -66,7 +67,7 @@ def run(
     budget = "full" if full else "quick"
     place = LectureFolder(folder or Path(f"lecture-{budget}"))
     chosen = the_argument().chosen(only or [])
-    settings = Settings(budget=budget, steps=steps, dataset=dataset, data_note=data_note)
+    settings = Settings(budget=budget, steps=steps, dataset=absolute(dataset) if dataset else None, data_note=data_note)
     options = session.Options(
         backend=backend, device=device, data_dir=data_dir, download=not offline, command=list(sys.argv)
     )
@@ -80,6 +81,10 @@ def run(
     except Interruption as interruption:
         say(f"{interruption}; what was under way is saved, and the same command goes on with it")
         raise typer.Exit(interruption.exit_code) from None
+    except RunError:
+        if any(place.step_runs(the_argument())):
+            _write(place)
+        raise
     _write(place)
     _print_verdicts(shown)
 
@@ -164,7 +169,7 @@ class _Reporter(Watcher):
 
     def begins(self, place: Place) -> None:
         one = place.step_run
-        left = "" if place.left is None else f"; at most {duration(place.left)} left"
+        left = "" if place.left is None else f"; up to about {duration(place.left)} left"
         say(
             f"step {one.step.id} ({place.number} of {place.of}{left}): {one.step.model}, {one.step.changes}, "
             f"seed {one.seed}; claim: {one.step.claim.words}",

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from kerascnn.errors import UnknownNameError, nearest
 
@@ -29,7 +29,7 @@ class Claim(_Data):
 
 
 class Step(_Data):
-    """One step of the argument: a network of models.toml, what it changes, the claim, and the lecture's reason."""
+    """One step of the argument: a network of models.toml, what it changes, the claim, and the reason in our words."""
 
     id: str
     model: str
@@ -61,6 +61,12 @@ class Rule(_Data):
     learns_at: float = Field(gt=0, lt=1)
     chance_above: float = Field(gt=0, lt=1)
     tolerance: float = Field(gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _a_gap_between(self) -> Rule:
+        if self.learns_at >= self.chance_above:
+            raise ValueError("expected learns_at below chance_above: what lies between is undecided")
+        return self
 
 
 class Argument(_Data):

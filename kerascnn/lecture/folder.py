@@ -13,6 +13,7 @@ from kerascnn.errors import UsageError
 from kerascnn.lecture.argument import Argument, Budget, Step, the_argument
 from kerascnn.lecture.curves import Curve, read_curve
 from kerascnn.lecture.verdicts import Judgement, judge
+from kerascnn.recipe import Recipe
 from kerascnn.runs.directory import Run, state_of
 from kerascnn.runs.files import write_text
 
@@ -104,15 +105,23 @@ class LectureFolder:
         """
         if not self.settings_file.is_file():
             self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self.settings_file, settings.model_dump_json(indent=2) + "\n")
+            self._write(settings)
             return
         before = self.settings().model_dump()
         for key, value in settings.model_dump().items():
+            if key == "data_note":
+                # Said of the data, not done to it: the newest word counts.
+                continue
             if before[key] != value:
                 raise UsageError(
                     f"{self.path}: a lecture with {key} = {before[key]!r} was begun here, expected the same, got "
                     f"{value!r}; --dir names another folder"
                 )
+        if settings.data_note:
+            self._write(settings)
+
+    def _write(self, settings: Settings) -> None:
+        write_text(self.settings_file, settings.model_dump_json(indent=2) + "\n")
 
     def step_run(self, step: Step, backend: str, seed: int) -> StepRun:
         """Where a training is, or will be."""
@@ -139,22 +148,22 @@ def is_decided(curve: Curve, judgement: Judgement, budget: Budget) -> bool:
     return curve.ended or (budget.ends_when_learnt and judgement.measured.behaviour == "learns")
 
 
-def overrides(budget: Budget, train_images: int | None, seed: int) -> Mapping[str, Any]:
+def overrides(budget: Budget, recipe: Recipe, train_images: int | None, seed: int) -> Mapping[str, Any]:
     """What a budget changes in a recipe.
 
     Args:
         budget: with its number of steps, or without for the recipe's own epochs.
+        recipe: as it is in the catalog.
         train_images: how many the dataset has, if that is known.
         seed: of initial weights and batches.
     """
-    changes: dict[str, Any] = {"train.seed": seed}
-    if budget.batch_size is not None:
-        changes["train.batch_size"] = budget.batch_size
+    batch = budget.batch_size or recipe.train.batch_size
+    changes: dict[str, Any] = {"train.seed": seed, "train.batch_size": batch}
     if budget.val_images is not None:
         changes["train.limit_val"] = budget.val_images
     if budget.steps is not None:
-        batch = budget.batch_size or 1
-        per_epoch = min(budget.steps, (train_images or budget.steps * batch) // batch)
-        changes["train.epochs"] = max(1, budget.steps // per_epoch)
-        changes["train.limit_train"] = per_epoch * batch
+        # As few epochs as the images allow, all of the same length.
+        most = max(1, (train_images or budget.steps * batch) // batch)
+        changes["train.epochs"] = -(-budget.steps // most)
+        changes["train.limit_train"] = budget.steps // changes["train.epochs"] * batch
     return changes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from kerascnn.lecture.verdicts import judge
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.control import ask, make_command
+from kerascnn.runs.files import remove_unfinished
 from kerascnn.training.session import Options, new_run
 
 LOOK_EVERY_S = 0.25
@@ -31,7 +31,7 @@ LOOK_EVERY_S = 0.25
 
 @dataclass(frozen=True)
 class Place:
-    """Where the lecture stands: this training is number ``number`` of ``of``; ``left`` seconds at most, if known."""
+    """Where the lecture stands: this training is number ``number`` of ``of``; about ``left`` seconds, if known."""
 
     step_run: StepRun
     number: int
@@ -58,9 +58,10 @@ def recipe_of(step: Step, settings: Settings, seed: int) -> Recipe:
     Raises:
         RecipeError, UnknownNameError: the dataset doesn't fit or doesn't exist.
     """
-    name = settings.dataset or load_recipe(step.model).dataset
+    recipe = load_recipe(step.model)
+    name = settings.dataset or recipe.dataset
     images = DATASETS[name].train_images if name in DATASETS else None
-    changes = {**overrides(settings.the_budget(), images, seed), "dataset": name}
+    changes = {**overrides(settings.the_budget(), recipe, images, seed), "dataset": name}
     classes = classes_of(name)
     if classes is not None:
         changes["classes"] = classes
@@ -86,10 +87,13 @@ def run_lecture(
         wanted = [folder.step_run(step, backend, seed) for seed in range(seeds) for step in steps]
         todo = [one for one in wanted if not (one.exists and _decided(folder, one, settings))]
         for number, one in enumerate(todo):
-            left = _at_most_left(folder, todo[number:], settings)
+            left = _left(folder, todo[number:], settings)
             watcher.begins(Place(one, len(wanted) - len(todo) + number + 1, len(wanted), left))
             _carry_out(folder, one, settings, options, watcher)
+            _remove_checkpoints(one)
             watcher.ends(folder.show(one, settings))
+        for one in wanted:
+            _remove_checkpoints(one)
         return [folder.show(one, settings) for one in wanted]
     finally:
         lock.release()
@@ -102,30 +106,47 @@ def _decided(folder: LectureFolder, one: StepRun, settings: Settings) -> bool:
 
 def _carry_out(folder: LectureFolder, one: StepRun, settings: Settings, options: Options, watcher: Watcher) -> None:
     if not one.exists:
+        # A kill may have left a directory that was only half made.
+        remove_unfinished(one.run.path)
         new_run(one.run.path, recipe_of(one.step, settings, one.seed), options, None)
+    one.run.checkpoints.mkdir(exist_ok=True)
     # One that somebody else began, or that outlived a killed lecture, is watched like our own.
     child = None if one.run.owner() is not None else _start(one, options)
     try:
         _watch(one, settings, child, watcher.sees)
     except BaseException:
-        if child is not None and child.poll() is None:
-            child.terminate()
-            child.wait()
+        if child is not None:
+            _end(one, child)
         raise
     if not _decided(folder, one, settings):
-        message = one.run.result().get("message") or _last_line(one.run.log_file)
-        raise RunError(f"step {one.step.id}, {one.step.model}: {message}")
-    # Decided for good: what a resume would need is gigabytes over all steps.
-    shutil.rmtree(one.run.checkpoints, ignore_errors=True)
+        raise RunError(f"step {one.step.id}, {one.step.model}: {_why_it_ended(one, child)}")
+
+
+def _remove_checkpoints(one: StepRun) -> None:
+    """Of a training that is decided: what a resume would need is gigabytes over all steps."""
+    for path in one.run.checkpoints.glob("*"):
+        path.unlink(missing_ok=True)
 
 
 def _start(one: StepRun, options: Options) -> subprocess.Popen[bytes]:
+    # It tells how an earlier process ended.
+    one.run.result_file.unlink(missing_ok=True)
     command = [sys.executable, "-m", "kerascnn", "train", "--resume", str(one.run.path), "--backend", one.backend]
-    command += ["--device", options.device]
+    command += ["--device", options.device, "--checkpoint-minutes", "1"]
     command += ["--data-dir", str(options.data_dir)] if options.data_dir else []
     command += [] if options.download else ["--offline"]
     with one.run.log_file.open("ab") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def _end(one: StepRun, child: subprocess.Popen[bytes]) -> None:
+    """Let a training write its checkpoint and go."""
+    if sys.platform != "win32":
+        child.terminate()
+    elif one.run.owner() is None or not _ask_to_stop(one):
+        # Windows knows no signal that a process could act on; this is its kill.
+        child.terminate()
+    child.wait()
 
 
 def _watch(
@@ -134,8 +155,9 @@ def _watch(
     """Follow a training to its end; ask it to stop as soon as it has shown that it learns."""
     budget = settings.the_budget()
     classes = one.run.recipe().classes
-    seen: list[ev.Event] = []
-    offset, asked = 0, False
+    # What an earlier process did is judged with the rest, but not shown again.
+    seen, offset = ev.read_events(one.run.events_file)
+    asked = False
     while True:
         # Asked before reading: what a process wrote before it ended is then read in any case.
         alive = child.poll() is None if child is not None else one.run.owner() is not None
@@ -161,15 +183,24 @@ def _ask_to_stop(one: StepRun) -> bool:
     return True
 
 
-def _last_line(log: Path) -> str:
+def _why_it_ended(one: StepRun, child: subprocess.Popen[bytes] | None) -> str:
+    message = one.run.result().get("message") or _said(one.run.log_file)
+    if message:
+        return str(message)
+    code = "" if child is None else f" with exit code {child.returncode}"
+    return f"its process ended{code} and gave no reason; {one.run.log_file} holds what it said"
+
+
+def _said(log: Path) -> str:
+    """The error that a command ended with, if it had the time."""
     try:
-        lines = log.read_text(errors="replace").strip().splitlines()
+        last = log.read_text(errors="replace").strip().splitlines()[-1:]
     except OSError:
-        lines = []
-    return lines[-1].removeprefix("kerascnn: ") if lines else "its process ended and said nothing"
+        last = []
+    return last[0].removeprefix("kerascnn: ") if last and last[0].startswith("kerascnn: ") else ""
 
 
-def _at_most_left(folder: LectureFolder, todo: Iterable[StepRun], settings: Settings) -> float | None:
+def _left(folder: LectureFolder, todo: Iterable[StepRun], settings: Settings) -> float | None:
     """Seconds that the rest takes if no training ends early; None before any has ended.
 
     Each is taken to go on at the pace of the ended one that is nearest in multiply-adds, on any backend.

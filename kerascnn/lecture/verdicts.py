@@ -10,6 +10,7 @@ import numpy as np
 
 from kerascnn.lecture.argument import Budget, Claim, Rule
 from kerascnn.lecture.curves import Curve
+from kerascnn.runs import events as ev
 from kerascnn.wording import percent
 
 Behaviour = Literal["learns", "does not learn", "diverged", "undecided"]
@@ -25,7 +26,8 @@ NO_CLAIM: Verdict = "no claim"
 class Measured:
     """What a curve shows: whether it learns, since which step, and the lowest mean loss with its step.
 
-    ``ended`` says whether it has had its whole budget.
+    ``learnt_share`` is the share of ``chance`` that counts as learnt; ``last`` the last step, and ``ended`` whether
+    the budget is spent with it.
     """
 
     behaviour: Behaviour
@@ -33,6 +35,8 @@ class Measured:
     lowest: float | None
     lowest_at: int | None
     chance: float
+    learnt_share: float
+    last: int
     ended: bool
 
 
@@ -48,28 +52,28 @@ class Judgement:
 def measure(curve: Curve, rule: Rule) -> Measured:
     """Whether a network learns, by the mean loss over the rule's window."""
     steps, means = curve.means(rule.window)
-    if not len(means):
-        behaviour: Behaviour = "diverged" if curve.state == "diverged" else "undecided"
-        return Measured(behaviour, None, None, None, curve.chance, curve.ended)
-    lowest = int(np.argmin(means))
+    low = int(np.argmin(means)) if len(means) else None
     learnt = np.flatnonzero(means <= rule.learns_at * curve.chance)
     learnt_at = int(steps[learnt[0]]) if len(learnt) else None
+    lowest = float(means[low]) if low is not None else None
     return Measured(
-        behaviour=_behaviour(curve, rule, learnt_at, float(means[lowest])),
+        behaviour=_behaviour(curve, rule, learnt_at, lowest),
         learnt_at=learnt_at,
-        lowest=float(means[lowest]),
-        lowest_at=int(steps[lowest]),
+        lowest=lowest,
+        lowest_at=int(steps[low]) if low is not None else None,
         chance=curve.chance,
+        learnt_share=rule.learns_at,
+        last=int(curve.steps.max(initial=0)),
         ended=curve.ended,
     )
 
 
-def _behaviour(curve: Curve, rule: Rule, learnt_at: int | None, lowest: float) -> Behaviour:
+def _behaviour(curve: Curve, rule: Rule, learnt_at: int | None, lowest: float | None) -> Behaviour:
     if curve.state == "diverged":
         return "diverged"
     if learnt_at is not None:
         return "learns"
-    if curve.ended and lowest > rule.chance_above * curve.chance:
+    if curve.ended and lowest is not None and lowest > rule.chance_above * curve.chance:
         return "does not learn"
     return "undecided"
 
@@ -90,6 +94,7 @@ def _judge_behaviour(claim: Claim, measured: Measured, budget: Budget) -> Verdic
         return AS_CLAIMED
     if measured.behaviour == "undecided":
         return UNDECIDED
+    # A loss that is no number is another failure than the one that is claimed.
     if measured.behaviour == "does not learn" and not budget.refutes:
         # It may well begin to learn later than this budget goes.
         return UNDECIDED
@@ -97,7 +102,10 @@ def _judge_behaviour(claim: Claim, measured: Measured, budget: Budget) -> Verdic
 
 
 def _judge_figures(claim: Claim, curve: Curve, budget: Budget, rule: Rule, measured: Measured) -> Judgement:
-    """Figures are compared at the first epoch whose training accuracy comes up to the claim, else at the best one."""
+    """Figures are compared at the epoch whose training accuracy comes nearest to the claim.
+
+    A claim without a validation accuracy is met by whatever comes near or beyond.
+    """
     assert claim.train is not None
     train = claim.train
     words = _in_words(measured)
@@ -105,19 +113,27 @@ def _judge_figures(claim: Claim, curve: Curve, budget: Budget, rule: Rule, measu
         return Judgement(NOT_AS_CLAIMED, measured, words)
     if not curve.epochs or not budget.refutes:
         return Judgement(UNDECIDED, measured, words)
-    there = [epoch for epoch in curve.epochs if epoch.accuracy >= train - rule.tolerance]
-    epoch = there[0] if there else max(curve.epochs, key=lambda epoch: epoch.accuracy)
-    if there and claim.val is not None:
-        # The training accuracy goes on rising; the claim's pair is met where it comes nearest.
-        epoch = min(there, key=lambda epoch: abs(epoch.accuracy - train))
+    epoch = min(curve.epochs, key=lambda epoch: abs(epoch.accuracy - train))
+    if claim.val is None:
+        epoch = max(curve.epochs, key=lambda epoch: epoch.accuracy)
     words = (
         f"training {percent(epoch.accuracy)}, validation {percent(epoch.val_accuracy)} "
         f"in epoch {epoch.epoch} of {len(curve.epochs)}"
     )
-    if not there:
-        return Judgement(NOT_AS_CLAIMED if curve.ended else UNDECIDED, measured, words)
-    near = claim.val is None or abs(epoch.val_accuracy - claim.val) <= rule.tolerance
-    return Judgement(AS_CLAIMED if near else NOT_AS_CLAIMED, measured, words)
+    return Judgement(_judge_epoch(claim, epoch, curve, rule), measured, words)
+
+
+def _judge_epoch(claim: Claim, epoch: ev.EpochDone, curve: Curve, rule: Rule) -> Verdict:
+    assert claim.train is not None
+    beyond = epoch.accuracy - claim.train
+    if beyond < -rule.tolerance:
+        return NOT_AS_CLAIMED if curve.ended else UNDECIDED
+    if claim.val is None:
+        return AS_CLAIMED
+    if beyond > rule.tolerance:
+        # The training accuracy leapt past the claim between two epochs: there is no pair to compare.
+        return UNDECIDED
+    return AS_CLAIMED if abs(epoch.val_accuracy - claim.val) <= rule.tolerance else NOT_AS_CLAIMED
 
 
 def _in_words(measured: Measured) -> str:
@@ -126,11 +142,11 @@ def _in_words(measured: Measured) -> str:
     if measured.lowest is None:
         return "too few steps to say"
     if measured.learnt_at is not None:
-        return f"learns: away from chance at step {measured.learnt_at}"
+        return f"learns: {measured.learnt_share:.0%} of chance at step {measured.learnt_at}"
     if measured.behaviour == "does not learn":
-        what = "does not learn"
+        what = f"at chance for all {measured.last} steps"
     else:
-        what = "between chance and learning" if measured.ended else "not at its end"
+        what = "between chance and learning" if measured.ended else f"under way, step {measured.last}"
     return f"{what}: lowest mean loss {measured.lowest:.3f} at step {measured.lowest_at}, chance {measured.chance:.3f}"
 
 
