@@ -36,12 +36,13 @@ class KerascnnApp(App[str]):
     TITLE = "kerascnn"
     CSS_PATH = "app.tcss"
     DEFAULT_MODE = "zoo"
-    HELP = "1 and 2 lead to the zoo and to the runs; Ctrl-P lists every action by name; Ctrl-C quits as q does."
+    HELP = "1, 2 and 3 lead to zoo, runs and lecture; Ctrl-P lists every action by name; Ctrl-C quits as q does."
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (160, "-huge")]  # noqa: RUF012 - as Textual declares it
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "mode('zoo')", "zoo", show=False, id="app.zoo"),
         Binding("2", "mode('runs')", "runs", show=False, id="app.runs"),
+        Binding("3", "mode('lecture')", "lecture", id="app.lecture"),
         Binding("question_mark,f1", "help", "help", id="app.help"),
         Binding("q,ctrl+q", "quit", "quit", key_display="q", id="app.quit"),
         Binding("ctrl+c", "quit", "", show=False, priority=True, id="app.interrupt"),
@@ -55,6 +56,7 @@ class KerascnnApp(App[str]):
         overrides: Mapping[str, object] | None = None,
         run: Run | None = None,
         replay: bool = False,
+        lecture: bool = False,
         backends: Sequence[str] | None = None,
     ) -> None:
         """Reads nothing but the settings, where no keeper brings them.
@@ -65,6 +67,7 @@ class KerascnnApp(App[str]):
             overrides: settings of this one start, which aren't kept.
             run: a run to open at once.
             replay: whether to tell that run from its start.
+            lecture: whether to open the lecture at once.
             backends: those that are installed, by default as found.
         """
         super().__init__()
@@ -75,6 +78,7 @@ class KerascnnApp(App[str]):
         self.backends = installed_backends() if backends is None else list(backends)
         self._run = run
         self._replay = replay
+        self._lecture_at_once = lecture
         for theme in THEMES:
             self.register_theme(theme)
         # Before the first style sheet is read: changed later, every widget is dressed twice.
@@ -83,6 +87,7 @@ class KerascnnApp(App[str]):
         self.set_reactive(App.theme, self.settings.theme if known else DEFAULT_THEME)
         self.add_mode("zoo", self._zoo)
         self.add_mode("runs", self._runs)
+        self.add_mode("lecture", self._lecture)
 
     def _zoo(self) -> ZooScreen:
         return ZooScreen(self.places.catalog, self.ledger, self.backends, ascii=self.settings.ascii)
@@ -91,6 +96,11 @@ class KerascnnApp(App[str]):
         from tui.screens.runs import RunsScreen
 
         return RunsScreen(self.ledger, self.backends, ascii=self.settings.ascii)
+
+    def _lecture(self) -> Screen[None]:
+        from tui.screens.lecture import LectureScreen
+
+        return LectureScreen(self.places, self.ledger, self.backends)
 
     def get_key_display(self, binding: Binding) -> str:
         """A key's sign, or its name where there are only letters."""
@@ -113,6 +123,8 @@ class KerascnnApp(App[str]):
         if self._run is not None:
             self.switch_mode("runs")
             self.post_message(OpenRun(self._run, replay=self._replay))
+        elif self._lecture_at_once:
+            self.switch_mode("lecture")
         self.call_after_refresh(self.look_at_runs)
         self.set_interval(LOOK_EVERY_S, self.look_at_runs)
 
