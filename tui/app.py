@@ -23,6 +23,8 @@ from tui.settings import DEFAULT_THEME, Keeper, settings_file
 from tui.themes import THEME_NAMES, THEMES, series_variables
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kerascnn.runs.directory import Run
 
 LOOK_EVERY_S = 1.0
@@ -213,16 +215,20 @@ class KerascnnApp(App[str]):
             self.exit()
             return
         live = [entry for entry in await asyncio.to_thread(self.ledger.refresh) if entry.live]
-        if not live:
+        lecture = await asyncio.to_thread(self._lecture_under_way)
+        if not live and lecture is None:
             self.exit()
             return
-        names = "\n".join(f"{entry.run.name}  {entry.state}, epoch {entry.epoch}/{entry.epochs}" for entry in live[:8])
-        more = f"\nand {len(live) - 8} more" if len(live) > 8 else ""
-        runs, them = ("A run is live", "it") if len(live) == 1 else (f"{len(live)} runs are live", "them")
+        lines = [f"{entry.run.name}  {entry.state}, epoch {entry.epoch}/{entry.epochs}" for entry in live[:8]]
+        lines += [f"and {len(live) - 8} more"] if len(live) > 8 else []
+        lines += [f"the lecture in {self.places.lecture_dir}"] if lecture is not None else []
+        one = len(live) + (lecture is not None) == 1
+        runs = "The lecture is under way" if not live else "A run is live" if one else f"{len(live)} runs are live"
+        them = "it" if one else "them"
         self.push_screen(
             Question(
                 runs,
-                f"{names}{more}",
+                "\n".join(lines),
                 [
                     Answer("leave", "l", f"leave {them} running"),
                     Answer("stop", "s", f"stop {them}, checkpoint first"),
@@ -230,14 +236,24 @@ class KerascnnApp(App[str]):
                 ],
                 ascii=self.settings.ascii,
             ),
-            partial(self._quit_as_asked, live),
+            partial(self._quit_as_asked, live, lecture),
         )
 
-    def _quit_as_asked(self, live: list[Entry], answer: str | None) -> None:
+    def _lecture_under_way(self) -> int | None:
+        """The process that runs the lecture, or None."""
+        from kerascnn.lecture.folder import LectureFolder
+
+        return LectureFolder(self.places.lecture_dir).owner()
+
+    def _quit_as_asked(self, live: list[Entry], lecture: int | None, answer: str | None) -> None:
         if answer == "leave":
-            self.exit("left running: " + ", ".join(entry.run.name for entry in live))
+            names = [entry.run.name for entry in live] + (["the lecture"] if lecture is not None else [])
+            self.exit("left running: " + ", ".join(names))
         elif answer == "stop":
-            self.exit("\n".join(_stop(entry) for entry in live))
+            said = [_stop(entry) for entry in live]
+            self.exit(
+                "\n".join(said + ([_stop_lecture(self.places.lecture_dir, lecture)] if lecture is not None else []))
+            )
 
     def action_exit_now(self) -> None:
         """Leave without a question, where there is no room for one."""
@@ -328,3 +344,14 @@ def _stop(entry: Entry) -> str:
     except KerascnnError as error:
         return str(error)
     return f"asked to stop, saving a checkpoint first: {entry.run.name}"
+
+
+def _stop_lecture(folder: Path, pid: int) -> str:
+    from kerascnn.lecture.folder import LectureFolder
+    from tui.starting.launch import stop_lecture
+
+    try:
+        stop_lecture(LectureFolder(folder), pid)
+    except KerascnnError as error:
+        return str(error)
+    return "asked to stop, saving a checkpoint first: the lecture"

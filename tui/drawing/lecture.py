@@ -17,6 +17,8 @@ from tui.reading.table import Floats
 MARKS = "●■▲▼★"
 ASCII_MARKS = "ox^v+"
 INK, COMPARED_INK = "train", "series-2"
+# How a training begins would hide what comes of it: up to so many times chance is shown.
+_ABOVE_CHANCE = 1.1
 _NOTHING = np.empty(0)
 
 
@@ -52,6 +54,12 @@ def loss_series(
         for number, one in enumerate(compared)
     ]
     return [*_bold(shown, names[0], [_means(one.curve, window) for one in shown]), *faint, *lines]
+
+
+def highest_loss(series: Sequence[Series], classes: int) -> float:
+    """Up to which loss curves are shown: a little above chance, and above where each curve comes down to."""
+    lows = [float(np.nanmin(one.y)) for one in series if np.isfinite(one.y).any()]
+    return _ABOVE_CHANCE * max([math.log(classes), *lows])
 
 
 def accuracy_series(shown: Sequence[Training], claim: Claim, name: str) -> list[Series]:

@@ -33,6 +33,8 @@ class Training:
     """Whether it needs no further step."""
     steps_in_all: int
     """0 while that isn't known."""
+    phase: str
+    """What its process does, or did last: ``importing`` to ``validating``; empty before it says so."""
 
     @property
     def step(self) -> int:
@@ -160,7 +162,8 @@ def _training(one: StepRun, seen: Sequence[ev.Event], settings: Settings, *, liv
     budget = settings.the_budget()
     curve = read_curve(happened, state_of(one.run, happened), one.run.recipe().classes)
     judgement = judge(one.step.claim, curve, budget, the_argument().rule)
-    loaded = [event for event in happened if isinstance(event, ev.DataLoaded)]
+    loaded = list(ev.of_kind(happened, ev.DataLoaded))
+    phases = list(ev.of_kind(happened, ev.Phase))
     return Training(
         step_run=one,
         # Figures of the layers aren't drawn here, and there are many.
@@ -169,4 +172,5 @@ def _training(one: StepRun, seen: Sequence[ev.Event], settings: Settings, *, liv
         live=live,
         decided=not live and is_decided(curve, judgement, budget),
         steps_in_all=epochs_of(happened) * loaded[-1].steps_per_epoch if loaded else 0,
+        phase=phases[-1].phase if phases else "",
     )

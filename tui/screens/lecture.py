@@ -25,7 +25,7 @@ from kerascnn.lecture.folder import LectureFolder, Settings
 from kerascnn.training.backend import choose_backend, machine
 from kerascnn.wording import duration
 from tui.drawing.glyphs import STATES, VERDICTS, plain
-from tui.drawing.lecture import accuracy_series, loss_series
+from tui.drawing.lecture import accuracy_series, highest_loss, loss_series
 from tui.messages import OpenRun, Overlay
 from tui.places import Places
 from tui.reading.lecture import LectureReader, Look, Training, compared_with
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 TICK_S = 0.5
 LOG_NAME = "log.txt"
-# Columns of the whole screen from which on both charts are shown.
-ROOM_FOR_BOTH = 180
 _STOPPED = (130, 75, -signal.SIGINT)
 _SHOWN_S = 12.0
 
@@ -70,6 +68,7 @@ class LectureScreen(ChartedScreen):
     HELP = ArgumentList.HELP
     CSS_PATH = "lecture.tcss"
     AUTO_FOCUS = "ArgumentList"
+    room_for_two = 160
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (160, "-huge")]  # noqa: RUF012 - Textual's own
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "walk(1)", "next step", show=False, id="lecture.next"),
@@ -114,6 +113,7 @@ class LectureScreen(ChartedScreen):
         self._tick_s = tick_s
         self._child: subprocess.Popen[bytes] | None = None
         self._look = Look()
+        self._stopping = False
 
     def compose(self) -> ComposeResult:
         ascii_only = self.settings.ascii
@@ -133,8 +133,7 @@ class LectureScreen(ChartedScreen):
             self.set_interval(self._tick_s, self.tick)
 
     def on_resize(self) -> None:
-        """Both charts only where there is room for them beside the list."""
-        self.charts.set_class(self.app.size.width < ROOM_FOR_BOTH, "-one")
+        """Words and keys come and go with the room for them."""
         self.call_after_refresh(self.redraw)
 
     def on_screen_resume(self) -> None:
@@ -168,11 +167,12 @@ class LectureScreen(ChartedScreen):
             self._tell()
             return
         self._child = None
-        said = launch.said_last(self._log)
+        said = launch.said_in(self._log)
         if code in _STOPPED:
-            self.notify(said or "the lecture has stopped", timeout=_SHOWN_S, markup=False)
+            self.notify(said[-1] if said else "the lecture has stopped", timeout=_SHOWN_S, markup=False)
         elif code:
-            told = said or f"it ended with exit code {code} and said nothing"
+            told = launch.complaint(said) or f"it ended with exit code {code} and said nothing"
+            told += f"\nall of it: {self._log}"
             self.notify(told, title="the lecture", severity="error", timeout=_SHOWN_S, markup=False)
         self._tell()
 
@@ -210,13 +210,19 @@ class LectureScreen(ChartedScreen):
         shown, compared = look.of(step), look.of(before) if before else []
         names = f"step {step.id}", f"step {before.id}" if before else ""
         budget = (look.settings or Settings(budget="quick")).the_budget()
-        until = 1 if shown or compared else budget.steps or 1
+        until = 1 if any(one.step for one in (*shown, *compared)) else budget.steps or 1
+        classes = self._number_of_classes(step)
         series = {
-            "loss": loss_series(shown, compared, names, the_argument().rule, self._number_of_classes(step), until),
+            "loss": loss_series(shown, compared, names, the_argument().rule, classes, until),
             "accuracy": accuracy_series(shown, step.claim, names[0]),
         }
         steps = [one.curve.steps.astype(np.float64) for one in shown] or [np.empty(0)]
-        self.charts.show(series, places=np.unique(np.concatenate(steps)), axis="step")
+        self.charts.show(
+            series,
+            places=np.unique(np.concatenate(steps)),
+            axis="step",
+            highest_loss=highest_loss(series["loss"], classes),
+        )
         self.query_one(Words).show(self._words(step, shown))
         self.query_one("#words").border_title = plain(
             f"step {step.id} · {step.network} · {step.model}", ascii=self.settings.ascii
@@ -228,7 +234,8 @@ class LectureScreen(ChartedScreen):
         return wanted or load_recipe(step.model).classes
 
     def _words(self, step: Step, shown: Sequence[Training]) -> list[tuple[str, str]]:
-        facts = [("changes", step.changes), ("why", step.why), ("claim", step.claim.words)]
+        facts = [("changes", step.changes)] if step.changes != "–" else []
+        facts += [("why", step.why), ("claim", step.claim.words)]
         if self.has_class("-narrow") or self.has_class("-low"):
             facts.insert(0, ("step", f"{step.id}: {step.network} ({step.model})"))
         facts += [("measured" if number == 0 else "", _told(one)) for number, one in enumerate(shown)]
@@ -273,14 +280,18 @@ class LectureScreen(ChartedScreen):
     def _under_way(self) -> list[str]:
         """What is done now, then the same in fewer words."""
         if not self.is_under_way:
+            self._stopping = False
             return []
+        if self._stopping:
+            return [f"{STATES['stopped']} stopping …"]
         live = self._look.under_way()
         if not live:
-            said = launch.said_last(self._log) if self._child is not None else ""
-            return [f"{STATES['starting']} starting … {said[:60]}".rstrip(), f"{STATES['starting']} starting …"]
+            said = launch.said_in(self._log)[-1:] if self._child is not None else []
+            starting = f"{STATES['starting']} starting …"
+            return [f"{starting} {line[:60]}" for line in said] + [starting]
         one = live[-1]
         now = f"{STATES['running']} step {one.step_run.step.id} with {one.step_run.backend}"
-        done = f", {one.step:,}/{one.steps_in_all:,}" if one.steps_in_all else ""
+        done = f", {one.step:,}/{one.steps_in_all:,}" if one.step else f", {one.phase}" if one.phase else ""
         left = f", at most {duration(one.seconds_left)} left" if one.seconds_left is not None else ""
         return [f"{now}, seed {one.step_run.seed}{done}{left}", f"{now}{done}{left}", f"{now}{done}"]
 
@@ -304,7 +315,7 @@ class LectureScreen(ChartedScreen):
         """The curves are means over a window of steps: there is no other axis, and nothing to be smoothed."""
         if action in ("axis", "smoothing"):
             return False
-        return not (action == "other" and self.app.size.width >= ROOM_FOR_BOTH)
+        return not (action == "other" and self.app.size.width >= self.room_for_two)
 
     @on(ArgumentList.OptionSelected)
     def _open(self) -> None:
@@ -392,14 +403,11 @@ class LectureScreen(ChartedScreen):
 
     def _ask(self, plans: Sequence[Plan]) -> None:
         """What is to be started is shown before it is; a folder that isn't begun yet has its budget chosen here."""
-        parts = [one.words() for one in plans]
-        if len(plans) > 1:
-            budgets = the_argument().budgets
-            parts = [
-                f"{one.settings.budget}: {budgets[one.settings.budget].summary}\n{words}"
-                for one, words in zip(plans, parts, strict=True)
-            ]
-        answers = [Answer(one.settings.budget, one.settings.budget[0], one.settings.budget) for one in plans]
+        from tui.starting.lecture import in_words
+
+        # Not q for quick: who means to quit would train sixteen networks.
+        keys = {"quick": ("t", "train, quick"), "full": ("f", "train, full")}
+        answers = [Answer(one.settings.budget, *keys[one.settings.budget]) for one in plans]
         if len(plans) == 1:
             answers = [Answer(plans[0].settings.budget, "t", "train")]
 
@@ -410,8 +418,8 @@ class LectureScreen(ChartedScreen):
 
         self.app.push_screen(
             Question(
-                "Train this? It goes on when this interface ends; s stops it with a checkpoint.",
-                self._plain("\n\n".join(parts)),
+                "Train this?",
+                self._plain(f"{in_words(plans)}\n\nIt goes on when this interface ends; s stops it with a checkpoint."),
                 [*answers, Answer("no", "n", "no")],
                 ascii=self.settings.ascii,
             ),
@@ -437,11 +445,13 @@ class LectureScreen(ChartedScreen):
             self.notify(told, timeout=5)
             return
         try:
-            launch.stop_lecture(pid, [one.step_run.run for one in live])
+            launch.stop_lecture(self.folder, pid)
         except KerascnnError as error:
             self.notify(str(error), severity="error", markup=False)
             return
+        self._stopping = True
         self.notify("asked to stop, saving a checkpoint first", timeout=5)
+        self._tell()
 
 
 def _told(one: Training) -> str:
@@ -451,7 +461,9 @@ def _told(one: Training) -> str:
     if one.live:
         behaviour = judged.measured.behaviour
         so_far = judged.words if behaviour in ("learns", "diverged") else "not decided yet"
-        return f"{VERDICTS['running']} {who}: step {one.step:,}; {so_far}"
+        now = f"step {one.step:,}; {so_far}" if one.step else one.phase or "starting"
+        return f"{VERDICTS['running']} {who}: {now}"
     if not one.decided:
         return f"{VERDICTS['undecided within this budget']} {who}: {one.curve.state} after step {one.step:,}; r goes on"
-    return f"{VERDICTS[judged.verdict]} {who}: {judged.words}: {judged.verdict} ({duration(one.curve.seconds)})"
+    took = duration(one.curve.seconds)
+    return f"{VERDICTS[judged.verdict]} {judged.verdict}. {who}, {took}: {judged.words}"

@@ -19,8 +19,8 @@ import psutil
 import tomli_w
 
 from kerascnn.errors import RunError, system_error
-from kerascnn.lecture.argument import Step
-from kerascnn.lecture.folder import Settings
+from kerascnn.lecture.argument import Step, the_argument
+from kerascnn.lecture.folder import LectureFolder, Settings
 from kerascnn.runs.control import ask, make_command
 from kerascnn.runs.directory import RUNS_FOLDER, Run
 from kerascnn.wording import one_line
@@ -28,6 +28,8 @@ from tui.places import Places
 
 # A run that uses every core leaves the interface its share.
 NICENESS = 10
+
+LINES_OF_AN_ERROR = 4
 
 # Keys of a recipe that have an option of their own; all others are `--set`.
 OPTIONS = {
@@ -158,8 +160,8 @@ def start_lecture(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes
         raise RunError(f"the lecture can't be started: {system_error(error)}") from None
 
 
-def stop_lecture(pid: int, under_way: Sequence[Run]) -> None:
-    """Ask a lecture's process to end as by Ctrl-C: what is under way saves a checkpoint.
+def stop_lecture(folder: LectureFolder, pid: int) -> None:
+    """Ask the process that runs a lecture to end as by Ctrl-C: what is under way saves a checkpoint.
 
     Raises:
         RunError: there is no such process, or it isn't ours.
@@ -168,21 +170,29 @@ def stop_lecture(pid: int, under_way: Sequence[Run]) -> None:
         if sys.platform != "win32":
             os.kill(pid, signal.SIGINT)
             return
-        # There no signal reaches a process of another group: the training is asked by itself.
+        # There no such signal reaches a process of another group: the training is asked by itself.
         psutil.Process(pid).terminate()
     except (OSError, psutil.Error) as error:
         raise RunError(f"process {pid} can't be asked to stop: {error}") from None
-    for run in under_way:
-        ask(run, make_command("stop", None))
+    for one in folder.step_runs(the_argument()):
+        if one.run.owner() is not None:
+            ask(one.run, make_command("stop", None))
 
 
-def said_last(log: Path) -> str:
-    """The sentence that a command's log ends with."""
+def said_in(log: Path) -> list[str]:
+    """The lines of a command's log; a progress bar's carriage returns end a line, too."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
-    return one_line(_message([line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]))
+        return []
+    return [one_line(line) for line in text.replace("\r", "\n").splitlines() if line.strip()]
+
+
+def complaint(said: Sequence[str]) -> str:
+    """The first lines of the error that a command ended with, else its last line."""
+    begins = [number for number, line in enumerate(said) if line.startswith("kerascnn: ")]
+    lines = said[begins[-1] :][:LINES_OF_AN_ERROR] if begins else said[-1:]
+    return "\n".join(lines).removeprefix("kerascnn: ")
 
 
 def _politely() -> list[str]:

@@ -29,10 +29,22 @@ class Plan:
     cost: str
     data: tuple[str, ...]
 
-    def words(self) -> str:
-        """What is to be known before it is started."""
-        many = f"{self.trainings} training{'s' if self.trainings > 1 else ''}"
-        return "\n".join([command_line(self.arguments), f"{many}: {self.cost}", *self.data])
+
+def in_words(plans: Sequence[Plan]) -> str:
+    """What is to be known before one of these is started; several differ in their budget alone."""
+    command = command_line(plans[0].arguments)
+    if len(plans) == 1:
+        return "\n".join([command, *plans[0].data, f"{_many(plans[0])}: {plans[0].cost}"])
+    summaries = [f"{one.settings.budget}: {_summary(one)}; {_many(one)}, {one.cost}" for one in plans]
+    return "\n".join([f"{command} [--full]", *plans[0].data, "", *summaries])
+
+
+def _many(plan: Plan) -> str:
+    return f"{plan.trainings} training{'s' if plan.trainings > 1 else ''}"
+
+
+def _summary(plan: Plan) -> str:
+    return plan.settings.the_budget().summary
 
 
 def seeds_of(look: Look) -> int:
@@ -94,9 +106,7 @@ def _cost(
 ) -> str:
     epochs = [(recipe, estimate(recipe, backend, entries, machine).epoch_s) for recipe in recipes]
     seconds = sum(recipe.train.epochs * epoch_s for recipe, epoch_s in epochs if epoch_s is not None)
-    budget = settings.the_budget()
-    early = "; each ends as soon as it has learnt" if budget.ends_when_learnt else ""
     if any(epoch_s is None for _, epoch_s in epochs):
-        steps = f"{budget.steps} steps a network" if budget.steps else "the epochs of models.toml"
-        return f"how long isn't known yet: nothing has run here to go by. Each has {steps}{early}"
+        return "how long isn't known yet"
+    early = "; each ends as soon as it has learnt" if settings.the_budget().ends_when_learnt else ""
     return f"at most about {duration(max(seconds, 1.0))}, by what has run here{early}"

@@ -37,13 +37,14 @@ class ArgumentList(OptionList):
         border: round $foreground 30%; border-title-color: $foreground; border-subtitle-color: $foreground 60%;
         background: $background; background-tint: $background 0%; padding: 0; height: 1fr; max-height: 100%;
     }
+    ArgumentList > .option-list--option { padding: 0 1; }
     ArgumentList:focus { border: round $accent; }
     ArgumentList.-ascii { border: ascii $foreground 30%; }
     ArgumentList.-ascii:focus { border: ascii $accent; }
     """
 
     def __init__(self, steps: Sequence[Step], *, ascii: bool = False) -> None:  # noqa: A002
-        super().__init__(*(Option("", id=step.id) for step in steps), compact=True, classes="-ascii" if ascii else None)
+        super().__init__(*(Option("", id=step.id) for step in steps), classes="-ascii" if ascii else None)
         self.border_title = "the argument"
         self._steps = list(steps)
         self._ascii = ascii
@@ -73,14 +74,16 @@ class ArgumentList(OptionList):
         self._written = lines
 
     def _line(self, step: Step, standing: Standing) -> Content:
-        width = max(self.scrollable_content_region.width - 2, 20)
+        width = max(
+            self.scrollable_content_region.width - self.get_component_styles("option-list--option").padding.width, 20
+        )
         room = width - _MARK_AND_ID
-        changes = step.changes if step.changes != "–" else step.network
+        unchanged = step.changes == "–"
+        changes = step.network if unchanged else step.changes
         network = ""
-        if width >= _ROOM_FOR_BOTH:
+        if width >= _ROOM_FOR_BOTH and not unchanged:
             columns = min(max(room - 52, _NETWORK[0]), _NETWORK[1])
             network = _fitted(step.network, columns - 1) + " "
-            changes = step.changes
         return Content.assemble(
             (plain(f"{VERDICTS[standing]} ", ascii=self._ascii), "bold"),
             (f"{step.id:<3} ", "$quiet"),
