@@ -27,7 +27,7 @@ from kerascnn.wording import duration
 from tui.drawing.glyphs import STATES, VERDICTS, plain
 from tui.drawing.lecture import accuracy_series, highest_loss, loss_series
 from tui.messages import OpenRun, Overlay
-from tui.places import Places
+from tui.places import LECTURE_DIR, Places
 from tui.reading.lecture import LectureReader, Look, Training, compared_with
 from tui.reading.ledger import Ledger
 from tui.screens.charted import ChartedScreen
@@ -240,12 +240,14 @@ class LectureScreen(ChartedScreen):
             facts.insert(0, ("step", f"{step.id}: {step.network} ({step.model})"))
         facts += [("measured" if number == 0 else "", _told(one)) for number, one in enumerate(shown)]
         if not shown:
-            facts.append(("measured", f"not run yet: r does, or `kerascnn lecture run --only {step.id}`"))
+            folder = "" if self.folder.path == LECTURE_DIR else f" --dir {self.folder.path}"
+            facts.append(("measured", f"not run yet: r does, or `kerascnn lecture run{folder} --only {step.id}`"))
         return facts
 
     def _tell(self) -> None:
         """The line at the top, and the keys."""
         settings = self._look.settings
+        self._stopping = self._stopping and self.is_under_way
         what = ""
         if settings is not None:
             budget = settings.the_budget()
@@ -280,7 +282,6 @@ class LectureScreen(ChartedScreen):
     def _under_way(self) -> list[str]:
         """What is done now, then the same in fewer words."""
         if not self.is_under_way:
-            self._stopping = False
             return []
         if self._stopping:
             return [f"{STATES['stopped']} stopping …"]
@@ -437,11 +438,9 @@ class LectureScreen(ChartedScreen):
     def action_stop(self) -> None:
         """End the lecture's process; what is under way saves a checkpoint, and r or a goes on with it."""
         pid = self.folder.owner() or (self._child.pid if self._child is not None else None)
-        live = self._look.under_way()
         if pid is None:
-            told = (
-                "who runs it isn't known here: Enter opens the run, which s stops" if live else "nothing is under way"
-            )
+            elsewhere = "its process isn't known here: Enter opens the run, which s stops"
+            told = elsewhere if self._look.under_way() else "nothing is under way"
             self.notify(told, timeout=5)
             return
         try:
