@@ -86,7 +86,7 @@ class ArgumentList(OptionList):
             network = _fitted(step.network, columns - 1) + " "
         return Content.assemble(
             (plain(f"{VERDICTS[standing]} ", ascii=self._ascii), "bold"),
-            (f"{step.id:<3} ", "$quiet"),
+            f"{step.id:<3} ",
             plain(network, ascii=self._ascii),
             plain(_fitted(changes, room - len(network)), ascii=self._ascii),
         )
