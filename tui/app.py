@@ -44,8 +44,8 @@ class KerascnnApp(App[str]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "mode('zoo')", "zoo", show=False, id="app.zoo"),
         Binding("2", "mode('runs')", "runs", show=False, id="app.runs"),
-        Binding("3", "mode('lecture')", "lecture", id="app.lecture"),
         Binding("question_mark,f1", "help", "help", id="app.help"),
+        Binding("3", "mode('lecture')", "lecture", id="app.lecture"),
         Binding("q,ctrl+q", "quit", "quit", key_display="q", id="app.quit"),
         Binding("ctrl+c", "quit", "", show=False, priority=True, id="app.interrupt"),
     ]

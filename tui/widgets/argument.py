@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import OptionList
@@ -60,6 +61,14 @@ class ArgumentList(OptionList):
         """Show how the steps stand."""
         self._standings = standings
         self._write()
+
+    def on_click(self, event: events.Click) -> None:
+        """A click goes to a step, as the keys do; only a second one opens its run."""
+        if event.chain == 1:
+            event.prevent_default()
+            clicked = event.style.meta.get("option")
+            if clicked is not None:
+                self.highlighted = clicked
 
     def on_resize(self) -> None:
         """Columns come and go with the room for them."""
