@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 from kerascnn.runs.directory import Run
 from tests.recorded import BEGAN
 from tui.messages import ResumeRun
+from tui.screens.lecture import LectureScreen
 from tui.screens.overlay import OverlayScreen
 from tui.screens.run import RunScreen
 from tui.settings import Settings
@@ -18,7 +19,7 @@ from tui.settings import Settings
 class Host(App[None]):
     """An app with one screen, and what that screen asks of it."""
 
-    def __init__(self, screen: RunScreen | OverlayScreen, settings: Settings | None = None) -> None:
+    def __init__(self, screen: RunScreen | OverlayScreen | LectureScreen, settings: Settings | None = None) -> None:
         super().__init__()
         self.settings = settings or Settings()
         self.opened = screen

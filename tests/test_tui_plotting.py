@@ -236,3 +236,14 @@ def test_a_zoom_keeps_the_place_under_the_pointer() -> None:
     assert (80 - left) / (right - left) == 0.8
     assert View().zoom(0.5, 80, 0, 100).zoom(2, 80, 0, 100) == View()
     assert View((0, 10)).showing(50, 0, 100) == View((40, 50))
+
+
+def test_what_lies_above_a_ceiling_leaves_the_picture_at_its_top() -> None:
+    falling = Series("", np.arange(10.0), np.array([9.0, 7, 5, 3, 2.5, 2, 1.5, 1.2, 1.1, 1]), "train")
+    assert plotting.fit([falling]).high == 9
+    bounds = plotting.fit([falling], ceiling=2.0)
+    assert (bounds.low, bounds.high) == (1, 2)
+    mask = plotting.trace(falling.x, falling.y, bounds, 20, 40)
+    assert mask[0].any(), "the line comes in at the top"
+    assert not mask[:, :8].any(), "what is above isn't pressed into the picture"
+    assert plotting.fit([falling], ceiling=0.5).high > 1, "a picture is never without its curve"

@@ -384,7 +384,23 @@ async def test_ascii_screens_hold_ascii_alone(tmp_path: Path) -> None:
     make_run(tmp_path, "20231114-231320-bbbb", end="stopped", epochs=(), began=BEGAN + 9)
     app = make_app(tmp_path, overrides={"ascii": True})
     async with app.run_test(size=(80, 24)) as pilot:
-        for key in (*["down"] * 12, "enter", "f1", "escape", "escape", "2", "space", "f1", "escape", "d", "escape"):
+        for key in (
+            *["down"] * 12,
+            "enter",
+            "f1",
+            "escape",
+            "escape",
+            "2",
+            "space",
+            "f1",
+            "escape",
+            "d",
+            "escape",
+            "3",
+            "f1",
+            "escape",
+            *"jjjjjjj",
+        ):
             await pilot.press(key)
             text = await looked(app, pilot)
             assert text.isascii(), [line for line in text.splitlines() if not line.isascii()]

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tui.places import LECTURE_DIR
+
 if TYPE_CHECKING:
     from kerascnn.runs.directory import Run
 
@@ -20,6 +22,14 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("run", nargs="?", metavar="RUN", help="open this run: a directory, model/id, id, or `last`")
     made.add_argument("--demo", action="store_true", help="replay a recorded run")
+    made.add_argument(
+        "--lecture",
+        nargs="?",
+        type=Path,
+        const=LECTURE_DIR,
+        metavar="DIR",
+        help=f"open the lecture in this folder, by default {LECTURE_DIR}",
+    )
     made.add_argument("--serve", action="store_true", help="open the interface in a browser")
     made.add_argument("--runs-dir", type=Path, metavar="DIR", help="the folder that runs are kept in")
     made.add_argument("--catalog", type=Path, metavar="FILE", help="a TOML file of your own networks")
@@ -56,11 +66,20 @@ def _show(arguments: argparse.Namespace) -> str | None:
         runs_dir=arguments.runs_dir or Path(keeper.settings.runs_dir),
         catalog=arguments.catalog,
         data_dir=arguments.data_dir,
+        lecture_dir=arguments.lecture or LECTURE_DIR,
     )
     overrides = {"ascii": True} if arguments.ascii else {}
     overrides |= {"theme": arguments.theme} if arguments.theme else {}
     run = _run(arguments, places.runs_dir)
-    return KerascnnApp(places, keeper=keeper, overrides=overrides, run=run, replay=arguments.demo).run()
+    app = KerascnnApp(
+        places,
+        keeper=keeper,
+        overrides=overrides,
+        run=run,
+        replay=arguments.demo,
+        lecture=arguments.lecture is not None,
+    )
+    return app.run()
 
 
 def _run(arguments: argparse.Namespace, runs_dir: Path) -> Run | None:
@@ -70,6 +89,9 @@ def _run(arguments: argparse.Namespace, runs_dir: Path) -> Run | None:
 
     if arguments.demo and arguments.run:
         raise UsageError(f"--demo replays its own run: expected no RUN beside it, got {arguments.run!r}")
+    if arguments.lecture and (arguments.demo or arguments.run):
+        other = "--demo" if arguments.demo else repr(arguments.run)
+        raise UsageError(f"--lecture opens the lecture: expected no run beside it, got {other}")
     if arguments.demo:
         from tui.demo import demo_run
 

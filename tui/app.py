@@ -23,6 +23,8 @@ from tui.settings import DEFAULT_THEME, Keeper, settings_file
 from tui.themes import THEME_NAMES, THEMES, series_variables
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kerascnn.runs.directory import Run
 
 LOOK_EVERY_S = 1.0
@@ -36,13 +38,14 @@ class KerascnnApp(App[str]):
     TITLE = "kerascnn"
     CSS_PATH = "app.tcss"
     DEFAULT_MODE = "zoo"
-    HELP = "1 and 2 lead to the zoo and to the runs; Ctrl-P lists every action by name; Ctrl-C quits as q does."
+    HELP = "1, 2 and 3 lead to zoo, runs and lecture; Ctrl-P lists every action by name; Ctrl-C quits as q does."
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (160, "-huge")]  # noqa: RUF012 - as Textual declares it
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "mode('zoo')", "zoo", show=False, id="app.zoo"),
         Binding("2", "mode('runs')", "runs", show=False, id="app.runs"),
         Binding("question_mark,f1", "help", "help", id="app.help"),
+        Binding("3", "mode('lecture')", "lecture", id="app.lecture"),
         Binding("q,ctrl+q", "quit", "quit", key_display="q", id="app.quit"),
         Binding("ctrl+c", "quit", "", show=False, priority=True, id="app.interrupt"),
     ]
@@ -55,6 +58,7 @@ class KerascnnApp(App[str]):
         overrides: Mapping[str, object] | None = None,
         run: Run | None = None,
         replay: bool = False,
+        lecture: bool = False,
         backends: Sequence[str] | None = None,
     ) -> None:
         """Reads nothing but the settings, where no keeper brings them.
@@ -65,6 +69,7 @@ class KerascnnApp(App[str]):
             overrides: settings of this one start, which aren't kept.
             run: a run to open at once.
             replay: whether to tell that run from its start.
+            lecture: whether to open the lecture at once.
             backends: those that are installed, by default as found.
         """
         super().__init__()
@@ -75,6 +80,7 @@ class KerascnnApp(App[str]):
         self.backends = installed_backends() if backends is None else list(backends)
         self._run = run
         self._replay = replay
+        self._lecture_at_once = lecture
         for theme in THEMES:
             self.register_theme(theme)
         # Before the first style sheet is read: changed later, every widget is dressed twice.
@@ -83,6 +89,7 @@ class KerascnnApp(App[str]):
         self.set_reactive(App.theme, self.settings.theme if known else DEFAULT_THEME)
         self.add_mode("zoo", self._zoo)
         self.add_mode("runs", self._runs)
+        self.add_mode("lecture", self._lecture)
 
     def _zoo(self) -> ZooScreen:
         return ZooScreen(self.places.catalog, self.ledger, self.backends, ascii=self.settings.ascii)
@@ -91,6 +98,11 @@ class KerascnnApp(App[str]):
         from tui.screens.runs import RunsScreen
 
         return RunsScreen(self.ledger, self.backends, ascii=self.settings.ascii)
+
+    def _lecture(self) -> Screen[None]:
+        from tui.screens.lecture import LectureScreen
+
+        return LectureScreen(self.places, self.ledger, self.backends)
 
     def get_key_display(self, binding: Binding) -> str:
         """A key's sign, or its name where there are only letters."""
@@ -113,6 +125,8 @@ class KerascnnApp(App[str]):
         if self._run is not None:
             self.switch_mode("runs")
             self.post_message(OpenRun(self._run, replay=self._replay))
+        elif self._lecture_at_once:
+            self.switch_mode("lecture")
         self.call_after_refresh(self.look_at_runs)
         self.set_interval(LOOK_EVERY_S, self.look_at_runs)
 
@@ -201,16 +215,20 @@ class KerascnnApp(App[str]):
             self.exit()
             return
         live = [entry for entry in await asyncio.to_thread(self.ledger.refresh) if entry.live]
-        if not live:
+        lecture = await asyncio.to_thread(self._lecture_under_way)
+        if not live and lecture is None:
             self.exit()
             return
-        names = "\n".join(f"{entry.run.name}  {entry.state}, epoch {entry.epoch}/{entry.epochs}" for entry in live[:8])
-        more = f"\nand {len(live) - 8} more" if len(live) > 8 else ""
-        runs, them = ("A run is live", "it") if len(live) == 1 else (f"{len(live)} runs are live", "them")
+        lines = [f"{entry.run.name}  {entry.state}, epoch {entry.epoch}/{entry.epochs}" for entry in live[:8]]
+        lines += [f"and {len(live) - 8} more"] if len(live) > 8 else []
+        lines += [f"the lecture in {self.places.lecture_dir}"] if lecture is not None else []
+        one = len(live) + (lecture is not None) == 1
+        runs = "The lecture is under way" if not live else "A run is live" if one else f"{len(live)} runs are live"
+        them = "it" if one else "them"
         self.push_screen(
             Question(
                 runs,
-                f"{names}{more}",
+                "\n".join(lines),
                 [
                     Answer("leave", "l", f"leave {them} running"),
                     Answer("stop", "s", f"stop {them}, checkpoint first"),
@@ -218,14 +236,24 @@ class KerascnnApp(App[str]):
                 ],
                 ascii=self.settings.ascii,
             ),
-            partial(self._quit_as_asked, live),
+            partial(self._quit_as_asked, live, lecture),
         )
 
-    def _quit_as_asked(self, live: list[Entry], answer: str | None) -> None:
+    def _lecture_under_way(self) -> int | None:
+        """The process that runs the lecture, or None."""
+        from kerascnn.lecture.folder import LectureFolder
+
+        return LectureFolder(self.places.lecture_dir).owner()
+
+    def _quit_as_asked(self, live: list[Entry], lecture: int | None, answer: str | None) -> None:
         if answer == "leave":
-            self.exit("left running: " + ", ".join(entry.run.name for entry in live))
+            names = [entry.run.name for entry in live] + (["the lecture"] if lecture is not None else [])
+            self.exit("left running: " + ", ".join(names))
         elif answer == "stop":
-            self.exit("\n".join(_stop(entry) for entry in live))
+            said = [_stop(entry) for entry in live]
+            self.exit(
+                "\n".join(said + ([_stop_lecture(self.places.lecture_dir, lecture)] if lecture is not None else []))
+            )
 
     def action_exit_now(self) -> None:
         """Leave without a question, where there is no room for one."""
@@ -316,3 +344,14 @@ def _stop(entry: Entry) -> str:
     except KerascnnError as error:
         return str(error)
     return f"asked to stop, saving a checkpoint first: {entry.run.name}"
+
+
+def _stop_lecture(folder: Path, pid: int) -> str:
+    from kerascnn.lecture.folder import LectureFolder
+    from tui.starting.launch import stop_lecture
+
+    try:
+        stop_lecture(LectureFolder(folder), pid)
+    except KerascnnError as error:
+        return str(error)
+    return "asked to stop, saving a checkpoint first: the lecture"

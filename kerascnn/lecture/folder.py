@@ -14,7 +14,7 @@ from kerascnn.lecture.argument import Argument, Budget, Step, the_argument
 from kerascnn.lecture.curves import Curve, read_curve
 from kerascnn.lecture.verdicts import Judgement, judge
 from kerascnn.recipe import Recipe
-from kerascnn.runs.directory import Run, state_of
+from kerascnn.runs.directory import Run, owner_of, state_of
 from kerascnn.runs.files import write_text
 
 SETTINGS_FILE = "lecture.json"
@@ -78,6 +78,10 @@ class LectureFolder:
     def settings_file(self) -> Path:
         """What was asked for."""
         return self.path / SETTINGS_FILE
+
+    def owner(self) -> int | None:
+        """The process that runs this lecture now, or None. It ends by SIGINT as by Ctrl-C, with a checkpoint."""
+        return owner_of(self.path)
 
     def settings(self) -> Settings:
         """What was asked for.

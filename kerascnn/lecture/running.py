@@ -23,6 +23,7 @@ from kerascnn.lecture.verdicts import judge
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.control import ask, make_command
+from kerascnn.runs.directory import disown, own
 from kerascnn.runs.files import remove_unfinished
 from kerascnn.training.session import Options, new_run
 
@@ -84,6 +85,7 @@ def run_lecture(
     except filelock.Timeout:
         raise RunError(f"{folder.path}: another process runs this lecture; one at a time") from None
     try:
+        own(folder.path)
         wanted = [folder.step_run(step, backend, seed) for seed in range(seeds) for step in steps]
         todo = [one for one in wanted if not (one.exists and _decided(folder, one, settings))]
         for number, one in enumerate(todo):
@@ -96,6 +98,7 @@ def run_lecture(
             _remove_checkpoints(one)
         return [folder.show(one, settings) for one in wanted]
     finally:
+        disown(folder.path)
         lock.release()
 
 

@@ -25,6 +25,7 @@ from kerascnn.runs.files import remove_unfinished, write_json, write_text
 from kerascnn.runs.process import identity_of_process
 
 RUNS_FOLDER = Path("runs")
+OWNER_FILE = "owner.json"
 MAX_PID = 2**32
 
 EPOCH_COLUMNS = ("epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
@@ -151,12 +152,7 @@ class Run:
 
     def owner(self) -> int | None:
         """The process that works on this run now, or None."""
-        content = _read_object(self.path / "owner.json")
-        pid = content.get("pid")
-        if type(pid) is not int or not 0 < pid < MAX_PID or content.get("host") != socket.gethostname():
-            return None
-        identity = identity_of_process(pid)
-        return pid if identity is not None and identity == content.get("process") else None
+        return owner_of(self.path)
 
     def summary(self) -> RunSummary:
         """One line about the run for lists."""
@@ -252,11 +248,7 @@ class Writer:
             raise RunError(f"{run.path}: can't be written: {error.strerror or error}") from None
         try:
             remove_unfinished(run.path, run.checkpoints)
-            me = os.getpid()
-            write_json(
-                run.path / "owner.json",
-                {"pid": me, "process": identity_of_process(me), "host": socket.gethostname()},
-            )
+            own(run.path)
             self.events = ev.EventWriter(run.events_file, listeners)
         except OSError as error:
             self._lock.release()
@@ -268,9 +260,30 @@ class Writer:
             with contextlib.suppress(OSError):
                 self.events.close()
             with contextlib.suppress(OSError):
-                (self.run.path / "owner.json").unlink(missing_ok=True)
+                disown(self.run.path)
         finally:
             self._lock.release()
+
+
+def own(folder: Path) -> None:
+    """Note this process as the one that works in a folder, for whoever asks."""
+    me = os.getpid()
+    write_json(folder / OWNER_FILE, {"pid": me, "process": identity_of_process(me), "host": socket.gethostname()})
+
+
+def disown(folder: Path) -> None:
+    """Nobody works in the folder any more."""
+    (folder / OWNER_FILE).unlink(missing_ok=True)
+
+
+def owner_of(folder: Path) -> int | None:
+    """The process of this machine that works in a folder now, or None."""
+    content = _read_object(folder / OWNER_FILE)
+    pid = content.get("pid")
+    if type(pid) is not int or not 0 < pid < MAX_PID or content.get("host") != socket.gethostname():
+        return None
+    identity = identity_of_process(pid)
+    return pid if identity is not None and identity == content.get("process") else None
 
 
 def new_run_path(model: str, runs_folder: Path) -> Path:

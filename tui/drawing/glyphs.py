@@ -15,10 +15,12 @@ _ASCII = str.maketrans(
         "×": "x",
         "·": "-",
         "–": "-",
+        "−": "-",
         "…": ".",
         "→": ">",
         "●": "*",
         "○": "-",
+        "◇": "o",
         "▸": ">",
         "▶": ">",
         "‹": "<",
@@ -49,6 +51,16 @@ STATES = {
     "diverged": "✗",
 }
 """How a run stands, as one sign."""
+
+VERDICTS = {
+    "as claimed": "✓",
+    "not as claimed": "✗",
+    "undecided within this budget": "?",
+    "no claim": "◇",
+    "running": "…",
+    "not run": "·",
+}
+"""How a step of the lecture stands, as one sign."""
 
 
 def plain(text: str, *, ascii: bool) -> str:  # noqa: A002 - the name that the settings give it

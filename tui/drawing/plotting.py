@@ -196,8 +196,10 @@ def _stamp(grid: Grid, mask: Bools, character: int, index: int) -> None:
     grid.inks[mask] = index
 
 
-def fit(series: list[Series], left: float | None = None, right: float | None = None) -> Bounds:
-    """Bounds that hold all finite points, between ``left`` and ``right`` where given."""
+def fit(
+    series: list[Series], left: float | None = None, right: float | None = None, ceiling: float = LARGEST
+) -> Bounds:
+    """Bounds that hold all finite points up to ``ceiling``, between ``left`` and ``right`` where given."""
     spans = [(one.x[0], one.x[-1]) for one in series if len(one.x)]
     left = min((span[0] for span in spans), default=0.0) if left is None else left
     right = max((span[1] for span in spans), default=1.0) if right is None else right
@@ -208,7 +210,7 @@ def fit(series: list[Series], left: float | None = None, right: float | None = N
         values = values[np.isfinite(values)]
         if len(values):
             low, high = min(low, float(values.min())), max(high, float(values.max()))
-    low, high = max(low, -LARGEST), min(high, LARGEST)
+    low, high = max(low, -LARGEST), min(high, LARGEST, max(ceiling, low))
     if not low <= high:
         low, high = 0.0, 1.0
     if high - low < 1e-12 * max(abs(high), 1.0):

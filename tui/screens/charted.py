@@ -24,8 +24,12 @@ HELP_KEY = "app.help"
 
 
 class ChartedScreen(Screen[None]):
-    """A screen with one :class:`Charts`. Who inherits calls ``redraw`` when what is drawn has changed."""
+    """A screen with one :class:`Charts`. Who inherits calls ``redraw`` when what is drawn has changed.
 
+    ``room_for_two`` is the width from which on both charts are shown.
+    """
+
+    room_for_two: ClassVar[int] = ROOM_FOR_TWO
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (ROOM_FOR_TWO, "-wide")]  # noqa: RUF012 - Textual's own declaration
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]  # noqa: RUF012
 
@@ -101,7 +105,7 @@ class ChartedScreen(Screen[None]):
 
     def on_resize(self) -> None:
         """One chart where there is no room for two."""
-        self.charts.set_class(self.app.size.width < ROOM_FOR_TWO, "-one")
+        self.charts.set_class(self.app.size.width < self.room_for_two, "-one")
 
     def action_cursor(self) -> None:
         """Show the cursor at the newest point, or take it away."""

@@ -81,7 +81,7 @@ class NewRunScreen(Screen[None]):
         Binding("up", "app.focus_previous", "field above", show=False, id="new.up"),
         Binding("down", "app.focus_next", "field below", show=False, id="new.down"),
         # A number typed beside its field would otherwise lead to another place and leave the form.
-        Binding("1,2", "stay", show=False, id="new.stay"),
+        Binding("1,2,3", "stay", show=False, id="new.stay"),
     ]
 
     def __init__(

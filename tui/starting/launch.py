@@ -1,4 +1,4 @@
-"""The line that trains, and the process that it starts: ``kerascnn train … --detach``, apart from the interface."""
+"""The lines that train, and the processes that they start apart from the interface: one run, or the lecture."""
 
 from __future__ import annotations
 
@@ -8,20 +8,28 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import tomli_w
 
-from kerascnn.errors import RunError
+from kerascnn.errors import RunError, system_error
+from kerascnn.lecture.argument import Step, the_argument
+from kerascnn.lecture.folder import LectureFolder, Settings
+from kerascnn.runs.control import ask, make_command
 from kerascnn.runs.directory import RUNS_FOLDER, Run
+from kerascnn.wording import one_line
 from tui.places import Places
 
 # A run that uses every core leaves the interface its share.
 NICENESS = 10
+
+LINES_OF_AN_ERROR = 4
 
 # Keys of a recipe that have an option of their own; all others are `--set`.
 OPTIONS = {
@@ -50,6 +58,19 @@ def resume_arguments(run: Run, places: Places) -> list[str]:
     """The arguments of ``kerascnn`` that go on with a run."""
     options = ["--data-dir", str(places.data_dir)] if places.data_dir else []
     return ["train", "--resume", str(run.path.absolute()), *options]
+
+
+def lecture_arguments(settings: Settings, steps: Sequence[Step], seeds: int, backend: str, places: Places) -> list[str]:
+    """The arguments of ``kerascnn`` that train steps of the lecture, all where none is named."""
+    arguments = ["lecture", "run", "--dir", str(places.lecture_dir), "--backend", backend]
+    arguments += ["--full"] if settings.budget == "full" else []
+    for step in steps:
+        arguments += ["--only", step.id]
+    arguments += ["--seeds", str(seeds)] if seeds > 1 else []
+    arguments += ["--steps", str(settings.steps)] if settings.steps is not None else []
+    arguments += ["--dataset", settings.dataset] if settings.dataset is not None else []
+    arguments += ["--data-note", settings.data_note] if settings.data_note else []
+    return arguments + (["--data-dir", str(places.data_dir)] if places.data_dir else [])
 
 
 def _place_options(places: Places) -> list[str]:
@@ -113,6 +134,65 @@ async def start(arguments: Sequence[str], *, report: Callable[[str], None] = lam
         return Run(Path(json.loads(out)["run_dir"]))
     except (ValueError, KeyError, TypeError):
         raise RunError(f"expected the run's directory from kerascnn, got {out!r}") from None
+
+
+def start_lecture(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start ``kerascnn ARGUMENTS`` apart from us. What it says goes into a file, which outlives us as it does.
+
+    Args:
+        arguments: from :func:`lecture_arguments`.
+        log: written anew.
+
+    Raises:
+        RunError: the file can't be written, or the process not be started.
+    """
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                [*_politely(), sys.executable, "-m", "kerascnn", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                **_apart(),
+            )
+    except OSError as error:
+        raise RunError(f"the lecture can't be started: {system_error(error)}") from None
+
+
+def stop_lecture(folder: LectureFolder, pid: int) -> None:
+    """Ask the process that runs a lecture to end as by Ctrl-C: what is under way saves a checkpoint.
+
+    Raises:
+        RunError: there is no such process, or it isn't ours.
+    """
+    try:
+        if sys.platform != "win32":
+            os.kill(pid, signal.SIGINT)
+            return
+        # There no such signal reaches a process of another group: the training is asked by itself.
+        psutil.Process(pid).terminate()
+    except (OSError, psutil.Error) as error:
+        raise RunError(f"process {pid} can't be asked to stop: {error}") from None
+    for one in folder.step_runs(the_argument()):
+        if one.run.owner() is not None:
+            ask(one.run, make_command("stop", None))
+
+
+def said_in(log: Path) -> list[str]:
+    """The lines of a command's log; a progress bar's carriage returns end a line, too."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return [one_line(line) for line in text.replace("\r", "\n").splitlines() if line.strip()]
+
+
+def complaint(said: Sequence[str]) -> str:
+    """The first lines of the error that a command ended with, else its last line."""
+    begins = [number for number, line in enumerate(said) if line.startswith("kerascnn: ")]
+    lines = said[begins[-1] :][:LINES_OF_AN_ERROR] if begins else said[-1:]
+    return "\n".join(lines).removeprefix("kerascnn: ")
 
 
 def _politely() -> list[str]:

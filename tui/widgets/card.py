@@ -12,6 +12,7 @@ from kerascnn.recipe import Recipe
 from kerascnn.wording import short_number
 from tui.drawing.glyphs import plain
 from tui.drawing.stack import Line, draw, stack
+from tui.drawing.titled import titled, wrapped
 from tui.reading.ledger import Entry
 from tui.starting.zoo import facts
 
@@ -56,16 +57,12 @@ class Card(Static):
         gap = max(width - len(recipe.name) - len(weights), 1)
         lines = [
             Content.assemble((recipe.name, "bold"), " " * gap, weights),
-            *(Content(self._plain(row)) for row in _wrapped(recipe.summary, width)),
+            *(Content(self._plain(row)) for row in wrapped(recipe.summary, width)),
             *([Content.styled(self._plain(recipe.paper), "$quiet")] if recipe.paper else []),
             Content(""),
         ]
-        for title, text in facts(recipe, self._entries):
-            rows = _wrapped(text, width - _TITLE_COLUMNS)
-            for number, row in enumerate(rows):
-                head = title if number == 0 else ""
-                lines.append(Content.assemble((f"{head:<{_TITLE_COLUMNS}}", "$quiet"), self._plain(row)))
-        return [*lines, Content("")]
+        told = titled(facts(recipe, self._entries), width, _TITLE_COLUMNS, ascii=self._ascii)
+        return [*lines, *told, Content("")]
 
     def _layers(self, layers: Sequence[Line], width: int) -> list[Content]:
         return [
@@ -81,14 +78,3 @@ class Card(Static):
 
     def _plain(self, text: str) -> str:
         return plain(text, ascii=self._ascii)
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """Words in lines of this width."""
-    rows = [""]
-    for word in text.split(" "):
-        if rows[-1] and len(rows[-1]) + 1 + len(word) > width:
-            rows.append(word)
-        else:
-            rows[-1] = f"{rows[-1]} {word}" if rows[-1] else word
-    return rows

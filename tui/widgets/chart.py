@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -45,7 +46,7 @@ class PlacedMark:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """All that a chart draws."""
+    """All that a chart draws. Curves above ``ceiling`` leave the picture at its top."""
 
     series: Sequence[Series] = ()
     marks: Sequence[PlacedMark] = ()
@@ -55,6 +56,7 @@ class Picture:
     log: bool = False
     zoomed: bool = False
     axis: str = "step"
+    ceiling: float = plotting.LARGEST
 
 
 def format_x(axis: str) -> Callable[[float], str]:
@@ -167,7 +169,8 @@ class Chart(Widget, can_focus=True):
             return []
         picture = self._picture
         series = [plotting.logarithmic(one) for one in picture.series] if picture.log else list(picture.series)
-        bounds = plotting.fit(series, picture.left, picture.right)
+        ceiling = math.log10(picture.ceiling) if picture.log else picture.ceiling
+        bounds = plotting.fit(series, picture.left, picture.right, ceiling)
         rows = height - 1
         y_ticks = self._y_ticks(bounds, rows)
         gutter = max((len(label) for label in y_ticks.values()), default=0) + 1

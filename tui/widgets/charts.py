@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.message import Message
 
-from tui.drawing.plotting import Series
+from tui.drawing.plotting import LARGEST, Series
 from tui.drawing.view import View
 from tui.reading.table import Floats
 from tui.widgets.chart import Chart, Picture, PlacedMark
@@ -44,6 +44,7 @@ class Charts(Horizontal):
         self._marks: Sequence[PlacedMark] = ()
         self._places: Floats = np.empty(0)
         self._first, self._last = 0.0, 1.0
+        self._highest_loss = LARGEST
         self.axis = "step"
         self.log_scale = False
         self.view = View()
@@ -64,6 +65,7 @@ class Charts(Horizontal):
         marks: Sequence[PlacedMark] = (),
         places: Floats,
         axis: str,
+        highest_loss: float = LARGEST,
     ) -> None:
         """Draw these from now on.
 
@@ -72,6 +74,7 @@ class Charts(Horizontal):
             marks: on both charts.
             places: rising; the cursor moves from one to the next.
             axis: the name of what is along the charts.
+            highest_loss: up to which the loss is shown; it must be above 0.
         """
         every = [one for some in series.values() for one in some if len(one.x)]
         self._series, self._marks = series, marks
@@ -79,6 +82,7 @@ class Charts(Horizontal):
             self.view = View()
         self.axis = axis
         self._places = places
+        self._highest_loss = highest_loss
         self._first = 0.0
         self._last = max((float(one.x[-1]) for one in every), default=1.0)
         self.draw()
@@ -97,6 +101,7 @@ class Charts(Horizontal):
                     log=self.log_scale,
                     zoomed=self.view.window is not None,
                     axis=self.axis,
+                    ceiling=self._highest_loss if chart.name == "loss" else LARGEST,
                 )
             )
 

@@ -13,7 +13,7 @@ from textual.widgets import Static
 from kerascnn.training.backend import BACKENDS
 from tui.drawing.glyphs import plain
 
-PLACES = (("zoo", "1 Zoo"), ("runs", "2 Runs"))
+PLACES = (("zoo", "1 Zoo"), ("runs", "2 Runs"), ("lecture", "3 Lecture"))
 
 
 class TopBar(Horizontal):
