@@ -108,8 +108,8 @@ def _sentences(recipe: Recipe, found: Overfit) -> list[str]:
         return [figures, "The steps are too large for this network. Try, one at a time:", *_remedies(_smaller(recipe))]
     if found.verdict == "stuck at chance":
         meaning = (
-            "It tells no two images apart, so more data or more time won't help: the signal, or its gradient, is lost "
-            "between the layers. Try, one at a time:"
+            "In these steps it has told no two images apart: the signal, or its gradient, may be lost between the "
+            "layers, or it begins later. Try, one at a time:"
         )
         return [figures, meaning, *_remedies(_brought_back(recipe))]
     more = (f"--steps {4 * found.steps}", "more steps")

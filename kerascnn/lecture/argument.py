@@ -29,12 +29,16 @@ class Claim(_Data):
 
 
 class Step(_Data):
-    """One step of the argument: a network of models.toml, what it changes, the claim, and the reason in our words."""
+    """One step of the argument: a network of models.toml with the lecture's claim.
+
+    ``changes`` says what it changes in ``changes_step``; ``why`` gives the reason in our words.
+    """
 
     id: str
     model: str
     network: str
     changes: str
+    changes_step: str | None = None
     claim: Claim
     why: str
 
@@ -75,6 +79,10 @@ class Argument(_Data):
     rule: Rule
     budgets: dict[str, Budget]
     steps: tuple[Step, ...]
+
+    def compared_with(self, step: Step) -> Step | None:
+        """The step that this one is a change to; None for the first."""
+        return next((one for one in self.steps if one.id == step.changes_step), None)
 
     def chosen(self, ids: Sequence[str]) -> list[Step]:
         """The steps with these ids, in the argument's order; all where none is named.

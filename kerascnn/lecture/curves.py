@@ -20,7 +20,7 @@ class Curve:
     """How one run went. Losses in nats, accuracies from 0 to 1.
 
     ``steps`` are those that were recorded, ``losses`` theirs; ``totals`` is the sum of the losses of all steps up to
-    and with each of them, recorded or not. ``epochs`` are the closed ones.
+    and with each of them, recorded or not. ``epochs`` are the closed ones, ``last`` is the last step, recorded or not.
     """
 
     classes: int
@@ -29,6 +29,7 @@ class Curve:
     totals: Numbers
     epochs: tuple[ev.EpochDone, ...]
     layers: tuple[ev.LayerStatistics, ...]
+    last: int
     state: str
     seconds: float
 
@@ -84,6 +85,7 @@ def read_curve(events: Sequence[ev.Event], state: str, classes: int) -> Curve:
         totals=np.array(totals, np.float64),
         epochs=epochs,
         layers=tuple(event for event in events if isinstance(event, ev.LayerStatistics)),
+        last=max((e.step for e in events if isinstance(e, (ev.StepDone, ev.EpochDone, ev.RunEnded))), default=0),
         state=state,
         seconds=max((e.elapsed for e in events if isinstance(e, (ev.StepDone, ev.RunEnded))), default=0.0),
     )

@@ -73,13 +73,17 @@ def solutions(groups: Sequence[Group], rule: Rule, failing: str) -> str:
         figure = Figure(figsize=(9, 4.6), layout="constrained")
         axes = figure.subplots()
         colors = iter(COLORS)
+        chance = lowest = groups[0][1][0].curve.chance
         for step, shown in groups:
-            color = BLACK if step.id == failing else next(colors, "#777777")
+            fails = step.id == failing
+            style: dict[str, Any] = {"color": BLACK if fails else next(colors, "#777777"), "zorder": 3 if fails else 2}
             for number, one in enumerate(shown):
                 steps, means = one.curve.means(rule.window)
+                lowest = min(lowest, float(means.min(initial=chance)))
                 label = f"{step.id}  {step.changes}" if number == 0 else None
-                axes.plot(*_thinned(steps, means), color=color, label=label, linewidth=2 if color == BLACK else 1.4)
-        axes.axhline(groups[0][1][0].curve.chance, color=BLACK, linestyle="--", linewidth=0.8)
+                axes.plot(*_thinned(steps, means), label=label, linewidth=2.2 if fails else 1.4, **style)
+        axes.axhline(chance, color=BLACK, linestyle="--", linewidth=0.8)
+        axes.set_ylim(0.97 * lowest, ABOVE_CHANCE * chance)
         axes.set(xlabel="step", ylabel=f"training loss, mean over {rule.window} steps, nats")
         axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         return _svg(figure)
@@ -112,13 +116,17 @@ def _curve_panel(axes: Axes, step: Step, shown: Sequence[Shown], rule: Rule) -> 
 def _through_the_layers(
     groups: Sequence[Group], figures_of: Callable[[ev.LayerStatistics], tuple[float | None, ...]], label: str
 ) -> str:
+    looks = [[look for one in shown for look in _first_and_last(one)] for _, shown in groups]
+    every = [value for panel in looks for event, _ in panel for value in figures_of(event) if value]
+    # A zero has no place on a logarithmic axis.
+    bottom = min(every, default=1.0) / 3
     with _figure(len(groups)) as (figure, panels, out):
-        for axes, (step, shown) in zip(panels, groups, strict=True):
-            for one in shown:
-                for event, style in _first_and_last(one):
-                    values = [value if value else math.nan for value in figures_of(event)]
-                    axes.plot(range(1, len(values) + 1), values, **style)
+        for axes, (step, _), panel in zip(panels, groups, looks, strict=True):
+            for event, style in panel:
+                values = [math.nan if value is None else max(value, bottom) for value in figures_of(event)]
+                axes.plot(range(1, len(values) + 1), values, **style)
             axes.set_yscale("log")
+            axes.set_ylim(bottom / 1.5, 3 * max(every, default=1.0))
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_title(f"{step.id}  {step.model}")
         figure.supxlabel("layer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
+from kerascnn.data.dataset import folder_path, is_folder
 from kerascnn.lecture import figures
 from kerascnn.lecture.argument import Argument, Rule, the_argument
 from kerascnn.lecture.figures import Group
@@ -23,8 +25,6 @@ from kerascnn.runs.files import write_text
 from kerascnn.wording import duration
 
 VERDICTS: tuple[Verdict, ...] = (AS_CLAIMED, NOT_AS_CLAIMED, UNDECIDED, NO_CLAIM)
-# The step whose failure all later steps mend.
-FAILING = "6"
 
 
 def write_report(folder: LectureFolder) -> list[Path]:
@@ -72,7 +72,7 @@ def _lines(
         # A backend that only repeats some steps is told by its table.
         if len(groups) == max(len(other) for other in backends.values()):
             yield from _pictures(groups, argument.rule, backend, pictures)
-    yield from _section("Step by step")
+    yield from _section("Step by step: why, in our words")
     for step in argument.steps:
         yield f"- **{step.id}, {step.model}** ({step.changes}). {step.why}"
     yield ""
@@ -87,20 +87,22 @@ def _lines(
 def _what_was_done(settings: Settings, rule: Rule) -> Iterator[str]:
     budget = settings.the_budget()
     yield (
-        "A network that is made deeper stops learning; another activation saves it; made deeper still, it stops again; "
-        "then six remedies are tried, each alone. This is that lecture's argument, trained: its claims beside what was "
-        "measured."
+        'The lecture "CNN Training: how to increase training accuracy?" makes a network deeper until it stops '
+        "learning; another activation saves it; made deeper still, it stops again; then six remedies are tried, each "
+        "alone. This is that argument, trained: its claims beside what was measured."
     )
     yield ""
     steps = f"up to {budget.steps} steps a network" if budget.steps else "all epochs of models.toml"
     batch = f"batches of {budget.batch_size}" if budget.batch_size else "the lecture's batch of 256"
     ends = ", ended as soon as it learns" if budget.ends_when_learnt else ""
-    yield f"- Budget **{settings.budget}**: {batch}, {steps}{ends}. All other settings are those of the lecture."
+    images = f", validated on {budget.val_images:,} images" if budget.val_images else ""
+    yield f"- Budget **{settings.budget}**: {batch}, {steps}{ends}{images}. All other settings are the lecture's."
     yield (
-        f"- **Learns**: the training loss, its mean over {rule.window} steps, has come down to {rule.learns_at:.0%} of "
-        f"ln C, which is the loss of a network that knows nothing of its images. **Does not learn**: the budget is "
-        f"spent and the mean never came to {rule.chance_above:.0%}. Between the two it is undecided. A claimed "
-        f"accuracy is met within {100 * rule.tolerance:.0f} points."
+        f"- **Learns**: the training loss, its mean over {rule.window} steps or a few more, has come down to "
+        f"{rule.learns_at:.0%} of ln C, which is the loss of a network that knows nothing of its images. **Does not "
+        f"learn**: the budget is spent and the mean never came to {rule.chance_above:.0%}. Between the two it is "
+        f"undecided. A loss that is no number is neither. A claimed accuracy is looked for at the epoch whose training "
+        f"accuracy comes nearest, and is met within {100 * rule.tolerance:.0f} points."
     )
     if not budget.refutes:
         yield (
@@ -110,7 +112,13 @@ def _what_was_done(settings: Settings, rule: Rule) -> Iterator[str]:
     if settings.data_note:
         yield f"- Data: {settings.data_note}."
     if settings.dataset:
-        yield f"- All steps on {settings.dataset}, not on the lecture's data: the verdicts are on this data only."
+        yield f"- All steps on {_dataset(settings)}, not on the lecture's data: the verdicts are on this data only."
+
+
+def _dataset(settings: Settings) -> str:
+    """The dataset that was asked for; of a folder its last name, as where it lies is nobody's business."""
+    name = settings.dataset or ""
+    return f"folder:{Path(folder_path(name)).name}" if is_folder(name) else name
 
 
 def _section(title: str) -> Iterator[str]:
@@ -125,7 +133,31 @@ def _verdicts(groups: Sequence[Group]) -> Iterator[str]:
         if verdicts[step.id] == NOT_AS_CLAIMED:
             yield ""
             yield f"**Step {step.id} is not as claimed.** The lecture: {step.claim.words}. Measured: {_measured(runs)}."
+    yield from _controls(groups)
     yield ""
+
+
+def _controls(groups: Sequence[Group]) -> Iterator[str]:
+    """Networks that the lecture has learning and that were at chance all the same put the others' failure in doubt."""
+    at_chance = [step for step, runs in groups if any(_stays(one) for one in runs)]
+    failing = [step.id for step in at_chance if step.claim.kind == "does not learn"]
+    learning = [step.id for step in at_chance if step.claim.kind in ("learns", "reaches")]
+    if failing and learning:
+        yield ""
+        yield (
+            f"At chance to the end were not only {_steps(failing)}, which the lecture has failing, but also "
+            f"{_steps(learning)}, which it has learning, with at least one seed. So within this budget being at chance "
+            f"does not tell a network that never learns from one that begins later; the signal through the layers, "
+            f"below, does more."
+        )
+
+
+def _stays(one: Shown) -> bool:
+    return one.judgement.measured.behaviour == "does not learn"
+
+
+def _steps(ids: Sequence[str]) -> str:
+    return f"step{'s' if len(ids) > 1 else ''} {_listed(ids)}"
 
 
 def _table(groups: Sequence[Group]) -> Iterator[str]:
@@ -142,8 +174,10 @@ def _measured(runs: Sequence[Shown]) -> str:
     """What the seeds have shown, said once where they agree."""
     measured = [one.judgement.measured for one in runs]
     words = [one.judgement.words for one in runs]
-    if len(runs) > 1 and all(one.learnt_at is not None for one in measured) and words[0].startswith("learns"):
-        return f"learns: away from chance at step {_listed([str(one.learnt_at) for one in measured])}"
+    agree = len(runs) > 1 and all(one.behaviour == "learns" for one in measured)
+    if agree and all(text.startswith("learns") for text in words):
+        steps = _listed([str(one.learnt_at) for one in measured])
+        return f"learns: {measured[0].learnt_share:.0%} of chance at step {steps}"
     if len(set(words)) == 1:
         return words[0]
     return "; ".join(f"seed {one.step_run.seed}: {text}" for one, text in zip(runs, words, strict=True))
@@ -175,16 +209,17 @@ def _pictures(groups: list[Group], rule: Rule, backend: str, pictures: dict[str,
     yield _picture(
         pictures, f"curves-{backend}.svg", figures.training_curves(groups, rule), "Loss by step, a panel a step"
     )
-    steps = [step.id for step, _ in groups]
-    if FAILING in steps and steps[-1] != FAILING:
-        after = groups[steps.index(FAILING) :]
-        yield from _section(f"What brings step {FAILING} back, {backend}")
-        picture = figures.solutions(after, rule, FAILING)
+    failing = _most_changed(groups)
+    if failing is not None:
+        mended = [group for group in groups if failing in (group[0].id, group[0].changes_step)]
+        yield from _section(f"What brings step {failing} back, {backend}")
+        picture = figures.solutions(mended, rule, failing)
         yield _picture(pictures, f"solutions-{backend}.svg", picture, "Loss by step, all remedies in one picture")
     yield from _section(f"The signal through the layers, {backend}")
     yield (
         "At the initial weights (circles) and at the last look before the training ended (crosses), from the first "
-        "layer at the left to the logits at the right. A figure of zero has no place on the logarithmic axis."
+        "layer at the left to the logits at the right. A zero is drawn at the bottom edge. The table is of the first "
+        "seed; a channel is dead that fires on none of the few images that are looked at."
     )
     yield ""
     yield from _signal_table(groups)
@@ -196,6 +231,13 @@ def _pictures(groups: list[Group], rule: Rule, backend: str, pictures: dict[str,
     )
 
 
+def _most_changed(groups: Sequence[Group]) -> str | None:
+    """The step that most others are a change to, if it was trained and several are."""
+    trained = {step.id for step, _ in groups}
+    changed = Counter(step.changes_step for step, _ in groups if step.changes_step in trained)
+    return next((step for step, times in changed.most_common(1) if times > 1), None)
+
+
 def _picture(pictures: dict[str, str], name: str, svg: str, described: str) -> str:
     pictures[name] = svg
     return f"![{described}]({name})"
@@ -204,9 +246,9 @@ def _picture(pictures: dict[str, str], name: str, svg: str, described: str) -> s
 def _signal_table(groups: Sequence[Group]) -> Iterator[str]:
     yield (
         "| step | network | gradient norm, first over last layer | deviation between images, last over first | "
-        "of the logits | dead channels in the worst layer, at the last look |"
+        "of the logits | dead channels in the worst layer, last look | layers without gradient, last look |"
     )
-    yield "|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|"
     for step, runs in groups:
         layers = runs[0].curve.layers
         if layers and layers[0].step == 1:
@@ -217,7 +259,8 @@ def _signal_table(groups: Sequence[Group]) -> Iterator[str]:
                 _ratio(first.gradient_norm, 0, -1),
                 _ratio(first.between_images, -1, 0),
             ]
-            yield _row([*cells, _figure(first.between_images[-1]), _worst(last)])
+            without = sum(norm == 0 for norm in last.gradient_norm)
+            yield _row([*cells, _figure(first.between_images[-1]), _worst(last), f"{without} of {len(last.layers)}"])
 
 
 def _ratio(values: Sequence[float | None], over: int, under: int) -> str:
@@ -226,7 +269,9 @@ def _ratio(values: Sequence[float | None], over: int, under: int) -> str:
 
 
 def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1e}" if value and not 1e-2 <= abs(value) < 1e3 else f"{value:.2g}"
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.1e}" if value and not 1e-2 <= abs(value) < 1e3 else f"{value:.2g}"
 
 
 def _worst(event: ev.LayerStatistics) -> str:
@@ -252,18 +297,27 @@ def _environment(backends: Mapping[str, list[Group]], settings: Settings) -> Ite
     yield "Run again with:"
     yield ""
     yield "```sh"
-    every = len(the_argument().steps)
     for backend, groups in backends.items():
-        seeds = max(one.step_run.seed for _, runs in groups for one in runs) + 1
-        only = "" if len(groups) == every else "".join(f" --only {step.id}" for step, _ in groups)
-        steps = f" --steps {settings.steps}" if settings.steps else ""
-        dataset = f" --dataset {settings.dataset}" if settings.dataset else ""
-        yield f"kerascnn lecture run --{settings.budget} --backend {backend} --seeds {seeds}{only}{steps}{dataset}"
+        yield from _commands(backend, groups, settings)
     yield "```"
 
 
+def _commands(backend: str, groups: Sequence[Group], settings: Settings) -> Iterator[str]:
+    """One command for each number of seeds."""
+    every = len(the_argument().steps)
+    by_seeds: dict[int, list[str]] = {}
+    for step, runs in groups:
+        by_seeds.setdefault(max(one.step_run.seed for one in runs) + 1, []).append(step.id)
+    for seeds, ids in sorted(by_seeds.items()):
+        words = ["kerascnn lecture run", f"--{settings.budget}", f"--backend {backend}", f"--seeds {seeds}"]
+        words += [] if len(ids) == every else [f"--only {id_}" for id_ in ids]
+        words += [f"--steps {settings.steps}"] if settings.steps else []
+        words += [f"--dataset {_dataset(settings)}"] if settings.dataset else []
+        yield " ".join(words)
+
+
 def _as_page(text: str, pictures: Mapping[str, str]) -> str:
-    body = MarkdownIt("commonmark").enable("table").render(text)
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
 
     def inline(match: re.Match[str]) -> str:
         name, described = html.unescape(match[1]), match[2]

@@ -26,8 +26,8 @@ NO_CLAIM: Verdict = "no claim"
 class Measured:
     """What a curve shows: whether it learns, since which step, and the lowest mean loss with its step.
 
-    ``learnt_share`` is the share of ``chance`` that counts as learnt; ``last`` the last step, and ``ended`` whether
-    the budget is spent with it.
+    Of ``chance``, ``learnt_share`` counts as learnt, and what is never below ``chance_share`` has not left it.
+    ``last`` is the last step, and ``ended`` says whether the budget is spent with it.
     """
 
     behaviour: Behaviour
@@ -36,6 +36,7 @@ class Measured:
     lowest_at: int | None
     chance: float
     learnt_share: float
+    chance_share: float
     last: int
     ended: bool
 
@@ -63,7 +64,8 @@ def measure(curve: Curve, rule: Rule) -> Measured:
         lowest_at=int(steps[low]) if low is not None else None,
         chance=curve.chance,
         learnt_share=rule.learns_at,
-        last=int(curve.steps.max(initial=0)),
+        chance_share=rule.chance_above,
+        last=curve.last,
         ended=curve.ended,
     )
 
@@ -144,7 +146,7 @@ def _in_words(measured: Measured) -> str:
     if measured.learnt_at is not None:
         return f"learns: {measured.learnt_share:.0%} of chance at step {measured.learnt_at}"
     if measured.behaviour == "does not learn":
-        what = f"at chance for all {measured.last} steps"
+        what = f"never below {measured.chance_share:.0%} of chance in {measured.last} steps"
     else:
         what = "between chance and learning" if measured.ended else f"under way, step {measured.last}"
     return f"{what}: lowest mean loss {measured.lowest:.3f} at step {measured.lowest_at}, chance {measured.chance:.3f}"

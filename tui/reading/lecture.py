@@ -17,9 +17,6 @@ from kerascnn.runs.directory import epochs_of, state_of
 
 Standing = Literal["as claimed", "not as claimed", "undecided within this budget", "no claim", "running", "not run"]
 
-# The network that stops learning again: every solution is a change to it alone.
-BASELINE = "6"
-
 
 @dataclass(frozen=True, eq=False)
 class Training:
@@ -79,14 +76,6 @@ class Look:
         if verdict == "no claim" and not all(one.decided for one in trainings):
             return "undecided within this budget"
         return verdict
-
-
-def compared_with(step: Step) -> Step | None:
-    """The step that this one is a change to: step 6 for each solution, else the one before; None for the first."""
-    steps = the_argument().steps
-    ids = [one.id for one in steps]
-    at, baseline = ids.index(step.id), ids.index(BASELINE)
-    return steps[baseline] if at > baseline else steps[at - 1] if at else None
 
 
 @dataclass

@@ -28,7 +28,7 @@ from tui.drawing.glyphs import STATES, VERDICTS, plain
 from tui.drawing.lecture import accuracy_series, highest_loss, loss_series
 from tui.messages import OpenRun, Overlay
 from tui.places import LECTURE_DIR, Places
-from tui.reading.lecture import LectureReader, Look, Training, compared_with
+from tui.reading.lecture import LectureReader, Look, Training
 from tui.reading.ledger import Ledger
 from tui.screens.charted import ChartedScreen
 from tui.screens.dialogs import Answer, Question
@@ -206,7 +206,7 @@ class LectureScreen(ChartedScreen):
     @on(ArgumentList.OptionHighlighted)
     def _show_step(self) -> None:
         step, look = self.step, self._look
-        before = compared_with(step)
+        before = the_argument().compared_with(step)
         shown, compared = look.of(step), look.of(before) if before else []
         names = f"step {step.id}", f"step {before.id}" if before else ""
         budget = (look.settings or Settings(budget="quick")).the_budget()
@@ -330,7 +330,7 @@ class LectureScreen(ChartedScreen):
 
     def action_overlay(self) -> None:
         """The runs of the step over those of the step that it is a change to."""
-        before = compared_with(self.step)
+        before = the_argument().compared_with(self.step)
         found = [*self._look.of(self.step), *(self._look.of(before) if before else [])]
         if found:
             self.post_message(Overlay([one.step_run.run for one in found]))
