@@ -18,6 +18,11 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.2f} %"
 
 
+def whole_percent(share: float) -> str:
+    """0.95 as ``95 %``."""
+    return f"{100 * share:.0f} %"
+
+
 def duration(seconds: float) -> str:
     """3725 as ``1 h 02 min``."""
     whole = round(seconds)

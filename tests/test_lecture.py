@@ -228,11 +228,11 @@ def test_a_loss_that_is_no_number_is_neither_learning_nor_staying_at_chance(clai
 @pytest.mark.parametrize(
     ("step", "verdict", "said"),
     [
-        ("2", "undecided within this budget", "never below 98% of chance in 300 steps: lowest mean loss 2.309"),
-        ("4", "as claimed", "never below 98% of chance in 300 steps: lowest mean loss 2.317"),
-        ("6", "as claimed", "never below 98% of chance in 300 steps: lowest mean loss 2.302"),
-        ("8", "as claimed", "learns: 95% of chance at step 35"),
-        ("10", "as claimed", "learns: 95% of chance at step 134"),
+        ("2", "undecided within this budget", "never below 98 % of chance in 300 steps: lowest mean loss 2.309"),
+        ("4", "as claimed", "never below 98 % of chance in 300 steps: lowest mean loss 2.317"),
+        ("6", "as claimed", "never below 98 % of chance in 300 steps: lowest mean loss 2.302"),
+        ("8", "as claimed", "learns: 95 % of chance at step 35"),
+        ("10", "as claimed", "learns: 95 % of chance at step 134"),
     ],
 )
 def test_recorded_curves_are_judged(step: str, verdict: Verdict, said: str) -> None:
@@ -327,9 +327,9 @@ def test_the_report_puts_claim_beside_measurement(tmp_path: Path) -> None:
     assert "does not learn again" in rows[0]
     assert "**not as claimed** | 2 |" in rows[0]
     assert "**Step 6 is not as claimed.**" in text
-    assert "seed 0: never below 98% of chance in 100 steps: lowest mean loss" in rows[0]
-    assert re.search(r"\| 8 \|.*learns: 95% of chance at step \d+: as claimed.*\|.*as claimed \|", text)
-    assert "75% (step 90)" in text
+    assert "seed 0: never below 98 % of chance in 100 steps: lowest mean loss" in rows[0]
+    assert re.search(r"\| 8 \|.*learns: 95 % of chance at step \d+: as claimed.*\|.*as claimed \|", text)
+    assert "75 % (step 90)" in text
     assert "made up" in text
     assert str(tmp_path) not in text
 

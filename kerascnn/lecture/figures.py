@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from kerascnn.lecture.argument import Rule, Step
 from kerascnn.lecture.folder import Shown
 from kerascnn.runs import events as ev
+from kerascnn.wording import whole_percent
 
 # Told apart by people who see no red or green (Okabe and Ito 2008).
 BLACK = "#000000"
@@ -61,7 +62,14 @@ def training_curves(groups: Sequence[Group], rule: Rule) -> str:
             [
                 Line2D([], [], color=COLORS[0], label=f"mean over {rule.window} steps, {_counted(seeds, 'seed')}"),
                 Line2D([], [], color=BLACK, linestyle="--", linewidth=0.8, label="chance"),
-                Line2D([], [], color=BLACK, linestyle=":", linewidth=0.8, label=f"{rule.learns_at:.0%} of it: learns"),
+                Line2D(
+                    [],
+                    [],
+                    color=BLACK,
+                    linestyle=":",
+                    linewidth=0.8,
+                    label=f"{whole_percent(rule.learns_at)} of it: learns",
+                ),
             ],
         )
     return out[0]

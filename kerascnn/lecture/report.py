@@ -22,7 +22,7 @@ from kerascnn.lecture.folder import LectureFolder, Settings, Shown
 from kerascnn.lecture.verdicts import AS_CLAIMED, NO_CLAIM, NOT_AS_CLAIMED, UNDECIDED, Verdict, together
 from kerascnn.runs import events as ev
 from kerascnn.runs.files import write_text
-from kerascnn.wording import duration
+from kerascnn.wording import duration, whole_percent
 
 VERDICTS: tuple[Verdict, ...] = (AS_CLAIMED, NOT_AS_CLAIMED, UNDECIDED, NO_CLAIM)
 
@@ -99,8 +99,8 @@ def _what_was_done(settings: Settings, rule: Rule) -> Iterator[str]:
     yield f"- Budget **{settings.budget}**: {batch}, {steps}{ends}{images}. All other settings are the lecture's."
     yield (
         f"- **Learns**: the training loss, its mean over {rule.window} steps or a few more, has come down to "
-        f"{rule.learns_at:.0%} of ln C, which is the loss of a network that knows nothing of its images. **Does not "
-        f"learn**: the budget is spent and the mean never came to {rule.chance_above:.0%}. Between the two it is "
+        f"{whole_percent(rule.learns_at)} of ln C, which is the loss of a network that knows nothing of its images. **Does not "
+        f"learn**: the budget is spent and the mean never came to {whole_percent(rule.chance_above)}. Between the two it is "
         f"undecided. A loss that is no number is neither. A claimed accuracy is looked for at the epoch whose training "
         f"accuracy comes nearest, and is met within {100 * rule.tolerance:.0f} points."
     )
@@ -177,7 +177,7 @@ def _measured(runs: Sequence[Shown]) -> str:
     agree = len(runs) > 1 and all(one.behaviour == "learns" for one in measured)
     if agree and all(text.startswith("learns") for text in words):
         steps = _listed([str(one.learnt_at) for one in measured])
-        return f"learns: {measured[0].learnt_share:.0%} of chance at step {steps}"
+        return f"learns: {whole_percent(measured[0].learnt_share)} of chance at step {steps}"
     if len(set(words)) == 1:
         return words[0]
     return "; ".join(f"seed {one.step_run.seed}: {text}" for one, text in zip(runs, words, strict=True))
@@ -276,7 +276,7 @@ def _figure(value: float | None) -> str:
 
 def _worst(event: ev.LayerStatistics) -> str:
     shares = [share for share in event.dead if share is not None]
-    return f"{max(shares):.0%} (step {event.step})" if shares else "–"
+    return f"{whole_percent(max(shares))} (step {event.step})" if shares else "–"
 
 
 def _environment(backends: Mapping[str, list[Group]], settings: Settings) -> Iterator[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from kerascnn.lecture.argument import Budget, Claim, Rule
 from kerascnn.lecture.curves import Curve
 from kerascnn.runs import events as ev
-from kerascnn.wording import percent
+from kerascnn.wording import percent, whole_percent
 
 Behaviour = Literal["learns", "does not learn", "diverged", "undecided"]
 Verdict = Literal["as claimed", "not as claimed", "undecided within this budget", "no claim"]
@@ -144,9 +144,9 @@ def _in_words(measured: Measured) -> str:
     if measured.lowest is None:
         return "too few steps to say"
     if measured.learnt_at is not None:
-        return f"learns: {measured.learnt_share:.0%} of chance at step {measured.learnt_at}"
+        return f"learns: {whole_percent(measured.learnt_share)} of chance at step {measured.learnt_at}"
     if measured.behaviour == "does not learn":
-        what = f"never below {measured.chance_share:.0%} of chance in {measured.last} steps"
+        what = f"never below {whole_percent(measured.chance_share)} of chance in {measured.last} steps"
     else:
         what = "between chance and learning" if measured.ended else f"under way, step {measured.last}"
     return f"{what}: lowest mean loss {measured.lowest:.3f} at step {measured.lowest_at}, chance {measured.chance:.3f}"
