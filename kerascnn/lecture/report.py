@@ -99,10 +99,10 @@ def _what_was_done(settings: Settings, rule: Rule) -> Iterator[str]:
     yield f"- Budget **{settings.budget}**: {batch}, {steps}{ends}{images}. All other settings are the lecture's."
     yield (
         f"- **Learns**: the training loss, its mean over {rule.window} steps or a few more, has come down to "
-        f"{whole_percent(rule.learns_at)} of ln C, which is the loss of a network that knows nothing of its images. **Does not "
-        f"learn**: the budget is spent and the mean never came to {whole_percent(rule.chance_above)}. Between the two it is "
-        f"undecided. A loss that is no number is neither. A claimed accuracy is looked for at the epoch whose training "
-        f"accuracy comes nearest, and is met within {100 * rule.tolerance:.0f} points."
+        f"{whole_percent(rule.learns_at)} of ln C, which is the loss of a network that knows nothing of its images. "
+        f"**Does not learn**: the budget is spent and the mean never came to {whole_percent(rule.chance_above)}. "
+        f"Between the two it is undecided. A loss that is no number is neither. A claimed accuracy is looked for at "
+        f"the epoch whose training accuracy comes nearest, and is met within {100 * rule.tolerance:.0f} points."
     )
     if not budget.refutes:
         yield (
