@@ -11,10 +11,12 @@ from keras import layers as layers
 from keras import mixed_precision as mixed_precision
 from keras import ops as ops
 from keras import optimizers as optimizers
+from keras import utils as utils
 
 class KerasTensor:
     # The batch alone is unknown; what kerascnn reads are the sizes after it.
     shape: tuple[int, ...]
+    dtype: str
 
 class Variable:
     name: str
@@ -33,6 +35,7 @@ class Model(layers.Layer):
     ) -> None: ...
     inputs: list[KerasTensor]
     layers: list[layers.Layer]
+    _nodes_by_depth: dict[int, list[Any]]
     variables: list[Variable]
     weights: list[Variable]
     trainable_variables: list[Variable]
@@ -55,4 +58,9 @@ class StatelessScope:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None: ...
 
-def Input(shape: Sequence[int], dtype: str = ..., name: str | None = ...) -> KerasTensor: ...
+def Input(
+    shape: Sequence[int] = ...,
+    batch_shape: Sequence[int | None] = ...,
+    dtype: str = ...,
+    name: str | None = ...,
+) -> KerasTensor: ...
