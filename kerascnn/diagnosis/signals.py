@@ -61,6 +61,7 @@ class KernelLayer:
 
     name: str
     kernel: int
+    input: keras.KerasTensor
     output: keras.KerasTensor
     activation: str
     layer: keras.layers.Layer
@@ -97,20 +98,28 @@ def kernel_layers(model: keras.Model) -> list[KernelLayer]:
         if place is not None:
             judged = _judged_by(node, consumers)
             found[place] = KernelLayer(
-                node.operation.name, place, judged.outputs[0], activation_of(judged.operation), node.operation
+                name=node.operation.name,
+                kernel=place,
+                input=node.input_tensors[0],
+                output=judged.outputs[0],
+                activation=activation_of(judged.operation),
+                layer=node.operation,
             )
     return list(found.values())
 
 
 def nodes_of(model: keras.Model) -> list[Node]:
     """The operations of a model in the order in which they are done, those of models inside it among them."""
-    graph = getattr(model, "_functional", model) or model
-    if not hasattr(graph, "_run_through_graph"):
-        return []
-    if any(isinstance(layer, keras.Model) for layer in graph.layers):
-        graph = _flattened(graph)
-    depths = graph._nodes_by_depth
+    depths = getattr(graph_of(model), "_nodes_by_depth", {})
     return [node for depth in sorted(depths, reverse=True) for node in depths[depth] if not node.is_input]
+
+
+def graph_of(model: keras.Model) -> keras.Model:
+    """The model as one graph of layers: models inside it are taken apart."""
+    graph: keras.Model = getattr(model, "_functional", model) or model
+    if any(isinstance(layer, keras.Model) for layer in graph.layers) and hasattr(graph, "_run_through_graph"):
+        return _flattened(graph)
+    return graph
 
 
 def _flattened(model: keras.Model) -> keras.Model:
