@@ -53,7 +53,7 @@ def label_score(images: Array, labels: Labels, classes: int) -> float | None:
 
 
 def _coarse(images: Array) -> Array:
-    """Images as a few means of their parts; other data as they are, or as sums with random signs where they are many."""
+    """Images as a few means of their parts; other data as they are, or where they are many as random sums."""
     if images.ndim == 4:
         rows, columns = (max(1, size // COARSE) for size in images.shape[1:3])
         height, width = images.shape[1] // rows, images.shape[2] // columns

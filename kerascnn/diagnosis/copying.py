@@ -33,7 +33,9 @@ def randomness_put_back(seed: int) -> Iterator[None]:
 
 
 def trainable_copy(model: keras.Model, shape: tuple[int, ...], seed: int) -> tuple[keras.Model, bool]:
-    """A copy with the same weights that ends in logits, as one graph of layers; and whether the model ends in a softmax.
+    """A copy with the same weights that ends in logits, as one graph of layers.
+
+    The second value says whether the model itself ends in a softmax.
 
     Args:
         model: functional or sequential, one input, one output of a logit or a probability a class.
@@ -63,16 +65,31 @@ def trainable_copy(model: keras.Model, shape: tuple[int, ...], seed: int) -> tup
 
 def _clone(model: keras.Model) -> keras.Model:
     for layer in model._flatten_layers(include_self=False):
-        if isinstance(layer, keras.Model) and not isinstance(layer, keras.Sequential):
-            if not hasattr(layer, "_run_through_graph"):
-                raise ValueError(f"{layer.name}: expected a functional or sequential model inside, got {_kind(layer)}")
+        followed = isinstance(layer, keras.Sequential) or hasattr(layer, "_run_through_graph")
+        if isinstance(layer, keras.Model) and not followed:
+            raise ValueError(f"{layer.name}: expected a functional or sequential model inside, got {_kind(layer)}")
     try:
-        copy: keras.Model = keras.models.clone_model(model)
+        with _tensorflow_left_alone():
+            copy: keras.Model = keras.models.clone_model(model)
     except Exception as error:
         # Whatever a layer's own code stumbles over when it is made again from its configuration.
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(f"the model can't be copied to be trained: {reason}") from error
     return copy
+
+
+@contextmanager
+def _tensorflow_left_alone() -> Iterator[None]:
+    """Keras imports TensorFlow, if it is installed, to write a layer's configuration on any backend: ten seconds."""
+    from keras.src.utils.module_utils import tensorflow
+
+    known = tensorflow._available
+    if known is None and keras.backend.backend() != "tensorflow":
+        tensorflow._available = False
+    try:
+        yield
+    finally:
+        tensorflow._available = known
 
 
 def _take_weights(copy: keras.Model, model: keras.Model) -> None:

@@ -20,7 +20,7 @@ from kerascnn.diagnosis.findings import Finding, find
 from kerascnn.diagnosis.record import Chance, Record
 from kerascnn.diagnosis.rules import the_rules
 from kerascnn.diagnosis.signals import kernel_layers
-from kerascnn.recipe import Train
+from kerascnn.recipe import Recipe, Train
 from kerascnn.runs import events as ev
 from kerascnn.training.observer import FIRST_STEPS, PROBE_IMAGES, Observer
 from kerascnn.training.steps import make_steps
@@ -58,6 +58,13 @@ class Diagnosis:
         return not any(finding.severity == "verdict" for finding in self.findings)
 
     @property
+    def undecided(self) -> bool:
+        """Whether the run was too short: the loss is still that of chance, and nothing can be said yet."""
+        gate = the_rules().gate
+        last = self.losses[-gate.window :]
+        return self.healthy and self.steps < gate.fewest and sum(last) / len(last) >= gate.loss_share * self.chance.loss
+
+    @property
     def steps(self) -> int:
         """How many steps the short run had."""
         return len(self.losses)
@@ -66,6 +73,7 @@ class Diagnosis:
         """All of it as plain values."""
         return {
             "healthy": self.healthy,
+            "undecided": self.undecided,
             "findings": [finding.to_dict() for finding in self.findings],
             "steps": self.steps,
             "losses": [value if np.isfinite(value) else str(value) for value in self.losses],
@@ -87,6 +95,7 @@ def diagnose(
     steps: int = STEPS,
     batch_size: int = BATCH_SIZE,
     seed: int = 0,
+    recipe: Recipe | None = None,
     listener: Listener = lambda _: None,
 ) -> Diagnosis:
     """Find out whether a classifier learns, and if not, why.
@@ -103,6 +112,7 @@ def diagnose(
         steps: at most so many; fewer where the network plainly learns.
         batch_size: images in a step.
         seed: of the batches' order and of dropout.
+        recipe: what the model was built from, if it is one of the zoo's: the remedies then name the keys to change.
         listener: called with each event of the short run.
 
     Returns:
@@ -120,15 +130,16 @@ def diagnose(
         chosen = random_for(seed, 0).permutation(len(images))[: max(steps * batch_size, FEWEST_IMAGES)]
         images, labels = images[chosen], labels[chosen]
         classes = int(network.outputs[0].shape[1])
+        copy = _copied(optimizer, model)
         record = Record(
             chance=chance_of(labels, classes),
             architecture=_architecture(network, images),
-            learning_rate=0.0,
+            base_rate=float(ops.convert_to_numpy(copy.learning_rate)),
             label_score=label_score(images, labels, classes),
             mixing=mixing(network, images[:PROBE_IMAGES]),
             misfit=_misfit(model, loss, softmax),
         )
-        run = _ShortRun(network, _copied(optimizer, model), record, listener)
+        run = _ShortRun(network, copy, record, recipe, listener)
         return run.carry_out(images, labels, steps, min(batch_size, len(images)), seed)
 
 
@@ -136,11 +147,17 @@ class _ShortRun:
     """Trains the copy and keeps what is seen."""
 
     def __init__(
-        self, network: keras.Model, optimizer: keras.optimizers.Optimizer, record: Record, listener: Listener
+        self,
+        network: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        record: Record,
+        recipe: Recipe | None,
+        listener: Listener,
     ) -> None:
         self._network = network
         self._optimizer = optimizer
         self._record = record
+        self._recipe = recipe
         self._listener = listener
         self._signals: list[ev.LayerStatistics] = []
         self._losses: list[float] = []
@@ -149,7 +166,6 @@ class _ShortRun:
     def carry_out(self, images: Array, labels: Labels, steps: int, batch_size: int, seed: int) -> Diagnosis:
         layers = kernel_layers(self._network)
         self._optimizer.build(self._network.trainable_variables)
-        rate = float(ops.convert_to_numpy(self._optimizer.learning_rate))
         places = [layer.kernel for layer in layers]
         backend = make_steps(self._network, self._optimizer, Train(), places, pixels=images.dtype.name)
         observer = Observer(self._network, layers, images[:PROBE_IMAGES])
@@ -179,7 +195,7 @@ class _ShortRun:
                     loss=self._losses[-1],
                     mean_loss=total / step,
                     accuracy=right / step,
-                    learning_rate=rate,
+                    learning_rate=float(ops.convert_to_numpy(self._optimizer.learning_rate)),
                     images_per_s=0.0,
                     elapsed=0.0,
                 )
@@ -191,7 +207,7 @@ class _ShortRun:
                 break
         self._record.spent = True
         return Diagnosis(
-            findings=tuple(find(self._record)),
+            findings=tuple(finding.for_recipe(self._recipe) for finding in find(self._record)),
             signals=tuple(self._signals),
             losses=tuple(self._losses),
             accuracies=tuple(self._accuracies),

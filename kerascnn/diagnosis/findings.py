@@ -1,22 +1,23 @@
-"""From a record and the rules to findings: warnings at the start, and verdicts once the gate says that nothing is learnt."""
+"""From a record and the rules to findings: a warning at the start, verdicts once the gate opens."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from kerascnn.diagnosis.architecture import Architecture
 from kerascnn.diagnosis.measures import MEASURES, Measured
 from kerascnn.diagnosis.record import Record, Window
 from kerascnn.diagnosis.rules import Condition, Gate, Remedy, Rule, Rules, the_rules
+from kerascnn.recipe import Recipe, known_keys
 from kerascnn.runs import events as ev
 
 # A verdict names its likeliest cause and the next one; more would be a list of everything.
 MOST_CAUSES = 2
 MOST_REMEDIES = 4
-UNKNOWN_REMEDIES = ("look_at_labels", "lower_rate", "higher_rate")
+UNKNOWN_REMEDIES = ("lower_rate", "higher_rate", "batch_norm", "he")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ class Finding:
     cause: str
     evidence: tuple[Evidence, ...]
     remedies: tuple[Advice, ...]
+
+    def for_recipe(self, recipe: Recipe | None) -> Finding:
+        """The finding with those changes of a recipe that this one has keys for; without a recipe, none."""
+        known = set(known_keys(type(recipe))) if recipe is not None else set()
+        remedies = tuple(one if known.issuperset(one.changes) else replace(one, changes={}) for one in self.remedies)
+        return replace(self, remedies=remedies)
 
     def to_dict(self) -> dict[str, Any]:
         """The finding as plain values; a number that JSON lacks is a text, as in the events."""
@@ -104,7 +111,7 @@ def _stuck(record: Record, gate: Gate) -> tuple[Evidence, ...] | None:
     """The figures of a network that doesn't learn; None where it learns, or where it is too early to say."""
     if record.diverged:
         return (Evidence("loss", math.nan, record.step), Evidence("loss at chance", record.chance.loss, record.step))
-    if record.step < gate.warm_up and not record.spent:
+    if record.step < (gate.fewest if record.spent else gate.warm_up):
         return None
     window = record.window(min(gate.window, max(1, record.step // 2)))
     if window is None or not _at_chance(window, record, gate):
@@ -182,7 +189,7 @@ def _in_words(text: str, measured: Measured, record: Record) -> str:
 def _advice(names: tuple[str, ...], rules: Rules, record: Record) -> Iterator[Advice]:
     """The remedies that the network doesn't have already, as many as one reads."""
     offered = [name for name in names if _is_new(rules.remedies[name], record.architecture)]
-    rates = {"train.optimizer.learning_rate": record.learning_rate}
+    rates = {"train.optimizer.learning_rate": record.base_rate}
     for name in offered[:MOST_REMEDIES]:
         remedy = rules.remedies[name]
         scaled = {key: float(f"{rates[key] * factor:.6g}") for key, factor in remedy.times.items() if rates[key] > 0}

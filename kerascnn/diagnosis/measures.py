@@ -122,9 +122,7 @@ MEASURES: dict[str, Measure] = {
     "signal at start": lambda r: _over(_at(_first(r), _between, -2), _at(_first(r), _between, 0)),
     "logits now": lambda r: _at(_latest(r), _between, -1),
     "first gradient at start": lambda r: _at(_first(r), _gradients, 0),
-    "first gradient over last at start": lambda r: _over(
-        _at(_first(r), _gradients, 0), _at(_first(r), _gradients, -1)
-    ),
+    "first gradient over last at start": lambda r: _over(_at(_first(r), _gradients, 0), _at(_first(r), _gradients, -1)),
     "last gradient but one now": lambda r: _at(_latest(r), _gradients, -2),
     "largest gradient": lambda r: _largest(r.looks, _gradients),
     "dead at start": lambda r: _largest([_first(r)], _dead),

@@ -57,7 +57,10 @@ class Record:
 
     chance: Chance
     architecture: Architecture
-    learning_rate: float
+    base_rate: float
+    """The optimizer's learning rate, before a schedule."""
+    learning_rate: float = 0.0
+    """What the last step had."""
     label_score: float | None = None
     """How far above chance a simple classifier comes, in standard deviations; None where nobody looked."""
     mixing: float | None = None

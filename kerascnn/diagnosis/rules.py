@@ -71,6 +71,7 @@ class Gate(_Data):
     symptom: str
     window: int = Field(gt=0)
     warm_up: int = Field(ge=0)
+    fewest: int = Field(ge=0)
     loss_share: float = Field(gt=0, le=1)
     learnt_share: float = Field(gt=0, le=1)
     deviations: float = Field(gt=0)

@@ -4,11 +4,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from keras import activations as activations
 from keras import backend as backend
 from keras import config as config
 from keras import initializers as initializers
 from keras import layers as layers
 from keras import mixed_precision as mixed_precision
+from keras import models as models
 from keras import ops as ops
 from keras import optimizers as optimizers
 from keras import utils as utils
@@ -34,6 +36,8 @@ class Model(layers.Layer):
         name: str | None = ...,
     ) -> None: ...
     inputs: list[KerasTensor]
+    outputs: list[KerasTensor]
+    built: bool
     layers: list[layers.Layer]
     _nodes_by_depth: dict[int, list[Any]]
     variables: list[Variable]
@@ -41,6 +45,7 @@ class Model(layers.Layer):
     trainable_variables: list[Variable]
     non_trainable_variables: list[Variable]
     input_shape: tuple[int, ...]
+    def build(self, input_shape: Sequence[int | None]) -> None: ...
     def __call__(self, x: Any, training: bool = ...) -> Any: ...
     def save(self, filepath: str | Path) -> None: ...
     def save_weights(self, filepath: str | Path) -> None: ...
@@ -50,6 +55,8 @@ class Model(layers.Layer):
     def stateless_call(
         self, trainable: list[Any], non_trainable: list[Any], x: Any, training: bool = ...
     ) -> tuple[Any, list[Any]]: ...
+
+class Sequential(Model): ...
 
 class StatelessScope:
     def __init__(self, state_mapping: list[tuple[Variable, Any]]) -> None: ...

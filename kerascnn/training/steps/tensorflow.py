@@ -30,7 +30,10 @@ class TensorflowSteps:
         self._variables = model.trainable_variables
         self._observed = observed
         self._decayed = decayed(self._variables)
-        signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.as_dtype(pixels)), tf.TensorSpec((None,), tf.int64)]
+        signature = [
+            tf.TensorSpec((None, *model.input_shape[1:]), tf.as_dtype(pixels)),
+            tf.TensorSpec((None,), tf.int64),
+        ]
         self._train = tf.function(self._train_eagerly, input_signature=signature)
         self._evaluate = tf.function(self._evaluate_eagerly, input_signature=signature)
 
