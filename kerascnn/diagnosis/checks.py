@@ -66,12 +66,11 @@ def _coarse(images: Array) -> Array:
 
 
 def mixing(network: keras.Model, images: Array) -> float:
-    """How much the first image's logits change, of their size, when the others of its batch are other images."""
-    others = images.copy()
-    others[1:] = images[:0:-1]
+    """How much the first image's logits change, of their size, when all of its batch are copies of it."""
+    alone = np.repeat(images[:1], len(images), axis=0)
     here, there = (
         np.asarray(ops.convert_to_numpy(ops.stop_gradient(network(ops.convert_to_tensor(batch), training=False))))[0]
-        for batch in (images, others)
+        for batch in (images, alone)
     )
     size = float(np.abs(here).max())
     return float(np.abs(here - there).max()) / size if size > 0 else 0.0

@@ -147,7 +147,7 @@ def _finding(rule: Rule, record: Record, rules: Rules, stuck: tuple[Evidence, ..
     return Finding(
         severity="verdict" if stuck else "warning",
         rule=rule.name,
-        symptom=rules.gate.symptom if stuck else rule.symptom,
+        symptom=_what_is_wrong(rules.gate, record) if stuck else rule.symptom,
         layer=first.layer,
         step=record.step,
         cause="; ".join(told),
@@ -160,13 +160,17 @@ def _unknown(record: Record, rules: Rules, stuck: tuple[Evidence, ...]) -> Findi
     return Finding(
         severity="verdict",
         rule="unknown",
-        symptom=rules.gate.symptom,
+        symptom=_what_is_wrong(rules.gate, record),
         layer=None,
         step=record.step,
         cause=rules.gate.unknown,
         evidence=stuck,
         remedies=tuple(_advice(UNKNOWN_REMEDIES, rules, record)),
     )
+
+
+def _what_is_wrong(gate: Gate, record: Record) -> str:
+    return gate.diverged if record.diverged else gate.symptom
 
 
 def _measure(condition: Condition, record: Record) -> Measured | None:

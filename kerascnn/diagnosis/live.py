@@ -15,7 +15,7 @@ from kerascnn.runs import events as ev
 
 
 class Watcher:
-    """Sees a run's events and says what they mean: one warning, one verdict, and the end of a run that diverged."""
+    """Sees a run's events and says what they mean: at most one warning and one verdict."""
 
     def __init__(self, recipe: Recipe, architecture: Architecture, before: Iterable[ev.Event] = ()) -> None:
         """``before`` are the events of the run so far, without what resumes took back."""
@@ -23,7 +23,7 @@ class Watcher:
         self._record = Record(
             Chance.of_equal(recipe.classes), architecture, base_rate=recipe.train.optimizer.learning_rate
         )
-        self._told: set[tuple[str, bool]] = set()
+        self._told: set[str] = set()
         for event in before:
             self._take(event)
 
@@ -36,18 +36,14 @@ class Watcher:
         # A risk is told from the layers' first figures, when there are any.
         if isinstance(event, ev.StepDone) or not self._record.looks:
             found = [finding for finding in found if finding.severity == "verdict"]
-        return [self._tell(finding) for finding in found if _key(finding) not in self._told]
+        return [self._tell(finding) for finding in found if finding.severity not in self._told]
 
     def _take(self, event: ev.Event) -> None:
         if isinstance(event, ev.Found):
-            self._told.add(_key(event))
+            self._told.add(event.severity)
         else:
             self._record.see(event)
 
     def _tell(self, finding: Finding) -> ev.Found:
-        self._told.add(_key(finding))
+        self._told.add(finding.severity)
         return finding.for_recipe(self._recipe).to_event()
-
-
-def _key(finding: Finding | ev.Found) -> tuple[str, bool]:
-    return finding.severity, finding.rule == "no number"

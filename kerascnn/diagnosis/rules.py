@@ -69,6 +69,7 @@ class Gate(_Data):
     """When a network counts as not learning."""
 
     symptom: str
+    diverged: str
     window: int = Field(gt=0)
     warm_up: int = Field(ge=0)
     fewest: int = Field(ge=0)
