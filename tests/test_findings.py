@@ -203,6 +203,13 @@ def test_each_sickness_has_its_name(look: ev.LayerStatistics, rule: str, layer: 
     assert (first.rule, first.layer) == (rule, layer)
 
 
+def test_the_cause_depends_on_the_activation() -> None:
+    record = made_up([2.3] * 4, [0.1] * 4, look_at(1, gradient_norm=[1e-6, 0.01, 0.1]))
+    assert "slope" not in find(record)[0].cause
+    record.architecture = architecture(load_recipe("plain9_sigmoid"), ("a", "b", "c"))
+    assert "the slope of sigmoid" in find(record)[0].cause
+
+
 def test_a_loss_that_is_no_number_is_a_verdict_at_once() -> None:
     record = made_up([2.0], [0.2])
     record.see(ev.RunEnded(state="diverged", message="", step=60, elapsed=0, exit_code=1))
