@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 
 import kerascnn
 from kerascnn.cli import app
+from kerascnn.diagnosis.subjects import diagnose_recipe
 from kerascnn.errors import UsageError
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import open_run
+from kerascnn.training.session import Options
 from tests.conftest import OWN_CATALOG
 from tests.test_training import own
 
@@ -33,6 +35,7 @@ def clothes() -> tuple[Any, Any]:
 
 
 def network(keras: Any, depth: int = 1, activation: str = "relu", **options: Any) -> Any:
+    keras.utils.set_random_seed(0)
     layers = keras.layers
     inputs = layers.Input((14, 14, 1))
     x = inputs
@@ -76,12 +79,33 @@ def test_labels_of_other_images_are_found_out(keras: Any, clothes: Any) -> None:
 
 
 def test_steps_that_are_too_large_are_named(keras: Any, clothes: Any) -> None:
-    found = kerascnn.diagnose(network(keras), *clothes, optimizer=keras.optimizers.Adam(0.3), steps=100)
+    found = kerascnn.diagnose(network(keras, depth=4), *clothes, optimizer=keras.optimizers.Adam(0.3), steps=100)
     assert found.findings[0].rule == "steps too large"
 
 
 class StopError(Exception):
     pass
+
+
+def test_a_diagnosis_that_diverges_at_once_is_one_too(keras: Any, clothes: Any) -> None:
+    images, labels = clothes
+    found = kerascnn.diagnose(network(keras), images * 1e4, labels, optimizer=keras.optimizers.SGD(1e8), steps=20)
+    assert found.findings[0].symptom == "diverges"
+    assert found.findings[0].rule == "input scale"
+    assert found.steps < 5
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["losses"][-1] in ("nan", "inf")
+
+
+def test_a_recipes_network_begins_with_its_warm_up(keras: Any) -> None:
+    rates: list[float] = []
+
+    def listener(event: ev.Event) -> None:
+        if isinstance(event, ev.StepDone):
+            rates.append(event.learning_rate)
+
+    recipe = own("tiny", train__warm_up={"steps": 4, "factor": 0.2, "shape": "flat"})
+    diagnose_recipe(recipe, Options(download=False), steps=6, listener=listener)
+    assert rates == pytest.approx([2e-4] * 4 + [1e-3] * 2)
 
 
 def stateful(keras: Any) -> Any:

@@ -117,7 +117,7 @@ def _headline(found: Diagnosis) -> str:
 
 def _print_picture(found: Diagnosis) -> None:
     first, last = found.signals[0], found.signals[-1]
-    strongest = max((value for value in first.between_images if value), default=1.0) or 1.0
+    strongest = max((value for value in first.between_images if value and math.isfinite(value)), default=1.0)
     columns = [("layer", "left"), ("activation", "left")]
     columns += [(f"step {look.step}", "left") for look in (first, last)]
     columns += [("gradient", "right"), ("step/weight", "right"), ("dead", "right"), ("flat", "right")]

@@ -22,7 +22,8 @@ from kerascnn.diagnosis.rules import the_rules
 from kerascnn.diagnosis.signals import kernel_layers
 from kerascnn.recipe import Recipe, Train
 from kerascnn.runs import events as ev
-from kerascnn.training.observer import FIRST_STEPS, PROBE_IMAGES, Observer
+from kerascnn.training.observer import FIRST_STEPS, Observer, probe_size
+from kerascnn.training.schedule import LearningRate
 from kerascnn.training.steps import make_steps
 
 STEPS = 200
@@ -95,7 +96,6 @@ def diagnose(
     steps: int = STEPS,
     batch_size: int = BATCH_SIZE,
     seed: int = 0,
-    recipe: Recipe | None = None,
     listener: Listener = lambda _: None,
 ) -> Diagnosis:
     """Find out whether a classifier learns, and if not, why.
@@ -112,7 +112,6 @@ def diagnose(
         steps: at most so many; fewer where the network plainly learns.
         batch_size: images in a step.
         seed: of the batches' order and of dropout.
-        recipe: what the model was built from, if it is one of the zoo's: the remedies then name the keys to change.
         listener: called with each event of the short run.
 
     Returns:
@@ -120,6 +119,30 @@ def diagnose(
 
     Raises:
         ValueError: the model, the images or the labels aren't of these kinds.
+    """
+    return examine(
+        model, x, y, optimizer=optimizer, loss=loss, steps=steps, batch_size=batch_size, seed=seed, listener=listener
+    )
+
+
+def examine(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    *,
+    optimizer: keras.optimizers.Optimizer | str | None,
+    loss: Any = None,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    recipe: Recipe | None = None,
+    total_steps: int = 0,
+    listener: Listener,
+) -> Diagnosis:
+    """As :func:`diagnose`, and for a network of a ``recipe`` as its training would begin.
+
+    Schedule, warm-up, weight decay and label smoothing are then the recipe's, over ``total_steps``, and the remedies
+    name the keys to change.
     """
     if steps < 1 or batch_size < 1:
         raise ValueError(f"expected steps and batch_size of at least 1, got {steps} and {batch_size}")
@@ -136,10 +159,11 @@ def diagnose(
             architecture=_architecture(network, images),
             base_rate=float(ops.convert_to_numpy(copy.learning_rate)),
             label_score=label_score(images, labels, classes),
-            mixing=mixing(network, images[:PROBE_IMAGES]),
+            mixing=mixing(network, _few(images)),
             misfit=_misfit(model, loss, softmax),
         )
-        run = _ShortRun(network, copy, record, recipe, listener)
+        schedule = LearningRate(recipe.train, total_steps) if recipe is not None else None
+        run = _ShortRun(network, copy, record, recipe, schedule, listener)
         return run.carry_out(images, labels, steps, min(batch_size, len(images)), seed)
 
 
@@ -152,12 +176,14 @@ class _ShortRun:
         optimizer: keras.optimizers.Optimizer,
         record: Record,
         recipe: Recipe | None,
+        schedule: LearningRate | None,
         listener: Listener,
     ) -> None:
         self._network = network
         self._optimizer = optimizer
         self._record = record
         self._recipe = recipe
+        self._schedule = schedule
         self._listener = listener
         self._signals: list[ev.LayerStatistics] = []
         self._losses: list[float] = []
@@ -167,9 +193,10 @@ class _ShortRun:
         layers = kernel_layers(self._network)
         self._optimizer.build(self._network.trainable_variables)
         places = [layer.kernel for layer in layers]
-        backend = make_steps(self._network, self._optimizer, Train(), places, pixels=images.dtype.name)
-        observer = Observer(self._network, layers, images[:PROBE_IMAGES])
-        # What a layer's figures are judged by is what a training run would have told.
+        train = self._recipe.train if self._recipe is not None else Train()
+        backend = make_steps(self._network, self._optimizer, train, places, pixels=images.dtype.name)
+        observer = Observer(self._network, layers, _few(images))
+        # The rules read events, here as in a training run.
         self._see(ev.RunStarted(model="", dataset="", backend="", epochs=1, batch_size=batch_size, pid=0))
         self._see(
             ev.DataLoaded(
@@ -178,6 +205,8 @@ class _ShortRun:
         )
         total = right = 0.0
         for step, taken in enumerate(_batches(len(images), batch_size, steps, seed), start=1):
+            if self._schedule is not None:
+                self._optimizer.learning_rate = self._schedule.at(step - 1)
             look = step in FIRST_STEPS or step % LOOK_EVERY == 0 or step == steps
             if look:
                 observer.before_step()
@@ -185,25 +214,14 @@ class _ShortRun:
             self._losses.append(float(ops.convert_to_numpy(loss)))
             self._accuracies.append(float(ops.convert_to_numpy(count)) / len(taken))
             total, right = total + self._losses[-1], right + self._accuracies[-1]
-            if not np.isfinite(total):
-                self._see(ev.RunEnded(state="diverged", message="", step=step, elapsed=0.0, exit_code=1))
-                break
-            self._see(
-                ev.StepDone(
-                    step=step,
-                    epoch=1,
-                    loss=self._losses[-1],
-                    mean_loss=total / step,
-                    accuracy=right / step,
-                    learning_rate=float(ops.convert_to_numpy(self._optimizer.learning_rate)),
-                    images_per_s=0.0,
-                    elapsed=0.0,
-                )
-            )
+            if np.isfinite(total):
+                self._see(self._step_done(step, total / step, right / step))
             if look:
                 self._signals.append(observer.after_step(step, norms))
                 self._see(self._signals[-1])
-            if self._learns():
+            if not np.isfinite(total):
+                self._see(ev.RunEnded(state="diverged", message="", step=step, elapsed=0.0, exit_code=1))
+            if self._record.diverged or self._learns():
                 break
         self._record.spent = True
         return Diagnosis(
@@ -214,6 +232,18 @@ class _ShortRun:
             chance=self._record.chance,
             architecture=self._record.architecture,
             label_score=self._record.label_score,
+        )
+
+    def _step_done(self, step: int, mean_loss: float, accuracy: float) -> ev.StepDone:
+        return ev.StepDone(
+            step=step,
+            epoch=1,
+            loss=self._losses[-1],
+            mean_loss=mean_loss,
+            accuracy=accuracy,
+            learning_rate=float(ops.convert_to_numpy(self._optimizer.learning_rate)),
+            images_per_s=0.0,
+            elapsed=0.0,
         )
 
     def _see(self, event: ev.Event) -> None:
@@ -239,7 +269,13 @@ def _architecture(network: keras.Model, images: Array) -> Architecture:
     layers = kernel_layers(network)
     if not layers:
         raise ValueError("expected a model with trainable convolutions or dense layers, got none")
-    return read_architecture(network, layers, images[:PROBE_IMAGES])
+    return read_architecture(network, layers, _few(images))
+
+
+def _few(images: Array) -> Array:
+    """The images that the layers are judged by."""
+    height, width, channels = images.shape[1:] if images.ndim == 4 else (1, 1, 1)
+    return images[: probe_size((height, width, channels))]
 
 
 def _images(x: Any) -> Array:

@@ -97,11 +97,11 @@ def _diagnose(
     *,
     unit: bool = False,
 ) -> Diagnosis:
-    from kerascnn.diagnosis.diagnose import diagnose
+    from kerascnn.diagnosis.diagnose import examine
 
     pixels, labels = _some(dataset, steps * batch_size, seed)
     try:
-        return diagnose(
+        return examine(
             model,
             pixels / 255.0 if unit else pixels,
             labels,
@@ -110,6 +110,7 @@ def _diagnose(
             batch_size=batch_size,
             seed=seed,
             recipe=recipe,
+            total_steps=recipe.train.epochs * -(-len(dataset.train) // batch_size) if recipe is not None else 0,
             listener=listener,
         )
     except ValueError as error:
