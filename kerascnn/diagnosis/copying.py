@@ -69,7 +69,7 @@ def _clone(model: keras.Model) -> keras.Model:
         if isinstance(layer, keras.Model) and not followed:
             raise ValueError(f"{layer.name}: expected a functional or sequential model inside, got {_kind(layer)}")
     try:
-        with _tensorflow_left_alone():
+        with tensorflow_left_alone():
             copy: keras.Model = keras.models.clone_model(model)
     except Exception as error:
         # Whatever a layer's own code stumbles over when it is made again from its configuration.
@@ -79,8 +79,8 @@ def _clone(model: keras.Model) -> keras.Model:
 
 
 @contextmanager
-def _tensorflow_left_alone() -> Iterator[None]:
-    """Keras imports TensorFlow, if it is installed, to write a layer's configuration on any backend: ten seconds."""
+def tensorflow_left_alone() -> Iterator[None]:
+    """Keras imports TensorFlow, if it is installed, to write a configuration on any backend: ten seconds."""
     from keras.src.utils.module_utils import tensorflow
 
     known = tensorflow._available

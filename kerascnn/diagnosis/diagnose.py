@@ -15,7 +15,7 @@ from kerascnn.data.batches import random_for
 from kerascnn.data.formats import Labels
 from kerascnn.diagnosis.architecture import Architecture, read_architecture
 from kerascnn.diagnosis.checks import chance_of, label_score, mixing
-from kerascnn.diagnosis.copying import randomness_put_back, trainable_copy
+from kerascnn.diagnosis.copying import randomness_put_back, tensorflow_left_alone, trainable_copy
 from kerascnn.diagnosis.findings import Finding, find
 from kerascnn.diagnosis.record import Chance, Record
 from kerascnn.diagnosis.rules import the_rules
@@ -153,7 +153,8 @@ def examine(
         chosen = random_for(seed, 0).permutation(len(images))[: max(steps * batch_size, FEWEST_IMAGES)]
         images, labels = images[chosen], labels[chosen]
         classes = int(network.outputs[0].shape[1])
-        copy = _copied(optimizer, model)
+        with tensorflow_left_alone():
+            copy = _copied(optimizer, model)
         record = Record(
             chance=chance_of(labels, classes),
             architecture=_architecture(network, images),
