@@ -17,6 +17,7 @@ from kerascnn.diagnosis.record import Chance, Record
 from kerascnn.diagnosis.rules import the_rules
 from kerascnn.recipe import Plain, Recipe, Vgg, known_keys
 from kerascnn.runs import events as ev
+from kerascnn.runs.lines import plain_line
 
 RECORDED = Path(__file__).parent / "diagnosis"
 
@@ -82,6 +83,17 @@ def test_what_kills_the_twelve_layers_is_told_as_a_chain() -> None:
     assert verdict.evidence["loss"] == pytest.approx(2.303, abs=2e-3)
     assert "He initialisation (solution 3): --set initializer=he_normal" in verdict.remedies
     assert "a tenth of the learning rate (solution 6): --set train.optimizer.learning_rate=0.0001" in verdict.remedies
+
+
+def test_a_finding_is_a_line_with_its_first_remedy() -> None:
+    warning, verdict = (plain_line(found) for found in told("plain9_sigmoid"))
+    assert warning == (
+        "warning: vanishing gradient in block1_conv1 at step 1: the slope of sigmoid shrinks it in each layer; 8.4e-08 "
+        "of the last layer's arrives at block1_conv1 at step 1; try ReLU instead, with He initialisation (solution 3): "
+        "--set activation=relu --set initializer=he_normal"
+    )
+    assert verdict.startswith("verdict: does not learn in block1_conv1 at step 2")
+    assert ": vanishing gradient: the slope of sigmoid" in verdict
 
 
 def test_the_sigmoids_are_told_from_the_dead_relus() -> None:

@@ -26,7 +26,10 @@ def plain_line(event: ev.Event) -> str:
         return f"{event.command}{value} after step {event.step}"
     if isinstance(event, ev.Found):
         where = "" if event.layer is None else f" in {event.layer}"
-        return f"{event.severity}: {event.symptom}{where} at step {event.step}: {event.cause}"
+        # A cause begins with its name, which a warning's symptom mostly is already.
+        cause = event.cause.removeprefix(f"{event.symptom}: ")
+        remedy = f"; try {event.remedies[0]}" if event.remedies else ""
+        return f"{event.severity}: {event.symptom}{where} at step {event.step}: {cause}{remedy}"
     if isinstance(event, ev.Warned):
         return f"note: {event.message}"
     if isinstance(event, ev.RunEnded):
