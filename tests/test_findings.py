@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import string
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from kerascnn.catalog import load_recipe
+from kerascnn.cli.progress import PlainDisplay
 from kerascnn.diagnosis.architecture import Architecture, LayerFacts
 from kerascnn.diagnosis.findings import find
 from kerascnn.diagnosis.live import Watcher
@@ -17,7 +20,6 @@ from kerascnn.diagnosis.record import Chance, Record
 from kerascnn.diagnosis.rules import the_rules
 from kerascnn.recipe import Plain, Recipe, Vgg, known_keys
 from kerascnn.runs import events as ev
-from kerascnn.runs.lines import plain_line
 
 RECORDED = Path(__file__).parent / "diagnosis"
 
@@ -86,7 +88,11 @@ def test_what_kills_the_twelve_layers_is_told_as_a_chain() -> None:
 
 
 def test_a_finding_is_a_line_with_its_first_remedy() -> None:
-    warning, verdict = (plain_line(found) for found in told("plain9_sigmoid"))
+    shown = io.StringIO()
+    display = PlainDisplay(Console(file=shown, width=80))
+    for found in told("plain9_sigmoid"):
+        display.show(found)
+    warning, verdict = shown.getvalue().splitlines()
     assert warning == (
         "warning: vanishing gradient in block1_conv1 at step 1: the slope of sigmoid shrinks it in each layer; 8.4e-08 "
         "of the last layer's arrives at block1_conv1 at step 1; try ReLU instead, with He initialisation (solution 3): "

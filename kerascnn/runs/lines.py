@@ -28,8 +28,7 @@ def plain_line(event: ev.Event) -> str:
         where = "" if event.layer is None else f" in {event.layer}"
         # A cause begins with its name, which a warning's symptom mostly is already.
         cause = event.cause.removeprefix(f"{event.symptom}: ")
-        remedy = f"; try {event.remedies[0]}" if event.remedies else ""
-        return f"{event.severity}: {event.symptom}{where} at step {event.step}: {cause}{remedy}"
+        return f"{event.severity}: {event.symptom}{where} at step {event.step}: {cause}"
     if isinstance(event, ev.Warned):
         return f"note: {event.message}"
     if isinstance(event, ev.RunEnded):
