@@ -91,12 +91,12 @@ class Finding:
         )
 
 
-def find(record: Record, rules: Rules | None = None) -> list[Finding]:
+def find(record: Record, *, warn: bool = True) -> list[Finding]:
     """What the figures say now, the likeliest first: verdicts if the gate opens, else at most one warning."""
-    rules = rules or the_rules()
+    rules = the_rules()
     stuck = _stuck(record, rules.gate)
     if stuck is None:
-        warnings = (_finding(rule, record, rules, ()) for rule in rules.rules if rule.warns)
+        warnings = (_finding(rule, record, rules, ()) for rule in rules.rules if warn and rule.warns)
         return [warning for warning in warnings if warning is not None][:1]
     causes: dict[str, Finding] = {}
     for rule in rules.rules:

@@ -32,10 +32,8 @@ class Watcher:
         self._take(event)
         if not isinstance(event, (ev.StepDone, ev.LayerStatistics, ev.RunEnded)):
             return []
-        found = find(self._record)[:1]
-        # A risk is told from the layers' first figures, when there are any.
-        if isinstance(event, ev.StepDone) or not self._record.looks:
-            found = [finding for finding in found if finding.severity == "verdict"]
+        # A risk is told from the layers' figures, when there are any.
+        found = find(self._record, warn=isinstance(event, ev.LayerStatistics))[:1]
         return [self._tell(finding) for finding in found if finding.severity not in self._told]
 
     def _take(self, event: ev.Event) -> None:
