@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import string
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,9 @@ def test_a_loss_that_is_no_number_is_a_verdict_at_once() -> None:
     record = made_up([2.0], [0.2])
     record.see(ev.RunEnded(state="diverged", message="", step=60, elapsed=0, exit_code=1))
     assert [(one.severity, one.rule, one.step) for one in find(record)] == [("verdict", "no number", 60)]
+    layers = tuple(replace(layer, activation="exponential") for layer in record.architecture.layers)
+    record.architecture = replace(record.architecture, layers=layers)
+    assert [one.rule for one in find(record)] == ["exploding signal", "no number"]
 
 
 def test_what_a_network_has_is_no_remedy_for_it() -> None:
