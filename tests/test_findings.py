@@ -168,6 +168,35 @@ def test_the_window_is_that_of_the_last_steps_alone() -> None:
     assert (window.loss, window.accuracy) == (pytest.approx(1.5), pytest.approx(0.4))
 
 
+def test_one_enormous_loss_does_not_hide_the_later_ones() -> None:
+    record = made_up([2.3], [0.1])
+    total = 0.0
+    for step in range(51, 201):
+        total += 1e30 if step == 60 else 2.3
+        record.see(
+            ev.StepDone(
+                step=step,
+                epoch=1,
+                loss=2.3,
+                mean_loss=(50 * 2.3 + total) / step,
+                accuracy=0.1,
+                learning_rate=1e-3,
+                images_per_s=0,
+                elapsed=0,
+            )
+        )
+    window = record.window(50)
+    assert window is not None
+    assert window.loss == pytest.approx(2.3)
+
+
+def test_memorised_labels_are_no_learning() -> None:
+    record = made_up([2.30, 2.30, 2.30, 2.29], [0.1, 0.1, 0.12, 0.13])
+    assert find(record) == []
+    record.label_score = 0.5
+    assert find(record)[0].rule == "labels"
+
+
 @pytest.mark.parametrize(
     ("losses", "accuracies", "verdict"),
     [

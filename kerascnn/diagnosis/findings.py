@@ -127,7 +127,9 @@ def _stuck(record: Record, gate: Gate) -> tuple[Evidence, ...] | None:
 def _at_chance(window: Window, record: Record, gate: Gate) -> bool:
     share = record.chance.accuracy
     deviation = math.sqrt(share * (1 - share) / window.images)
-    learns_nothing = window.accuracy <= share + gate.deviations * deviation
+    # Where nothing can be learnt of the labels, more right answers are some that were memorised.
+    memorised = record.label_score is not None and record.label_score < gate.deviations
+    learns_nothing = memorised or window.accuracy <= share + gate.deviations * deviation
     return learns_nothing and window.loss >= gate.loss_share * record.chance.loss
 
 

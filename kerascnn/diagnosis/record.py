@@ -14,6 +14,8 @@ from kerascnn.runs import events as ev
 
 # Later looks take the place of one another; the first ones stay.
 EARLY = 20
+# A sum of losses with fewer than six digits after the point.
+ENORMOUS = 1e9
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,11 @@ class Record:
         before, steps = (self._sums, self._steps) if event.epoch == self._epoch else ((0, 0.0, 0.0), 0)
         images = sums[0] - before[0]
         if images > 0:
-            stretch = Stretch(event.step, in_epoch - steps, images, sums[1] - before[1], sums[2] - before[2])
-            self._stretches.append(stretch)
+            loss_sum = sums[1] - before[1]
+            # Beside one that was enormous, the difference of two sums has no digits left.
+            if isinstance(event, ev.StepDone) and (in_epoch - steps == 1 or abs(sums[1]) > ENORMOUS):
+                loss_sum = event.loss * images
+            self._stretches.append(Stretch(event.step, in_epoch - steps, images, loss_sum, sums[2] - before[2]))
         self._epoch, self._steps, self._sums, self.step = event.epoch, in_epoch, sums, event.step
         while len(self._stretches) > 1000:
             self._stretches.popleft()
