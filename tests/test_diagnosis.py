@@ -160,6 +160,15 @@ def test_the_same_seed_finds_the_same(keras: Any, clothes: Any) -> None:
     assert kerascnn.diagnose(model, *clothes, steps=6, seed=4).losses != one.losses
 
 
+def test_it_begins_with_the_models_own_weights(keras: Any, clothes: Any) -> None:
+    model = network(keras)
+    # A logit of 20 for the first class costs nearly 20 nats on nine images of ten.
+    model.get_layer("logits").bias.assign(np.array([20.0] + [0.0] * 9, dtype=np.float32))
+    found = kerascnn.diagnose(model, *clothes, steps=2)
+    assert found.losses[0] > 15
+    assert [one.rule for one in found.findings] == ["loss at start"]
+
+
 def test_a_softmax_at_the_end_is_the_same_network(keras: Any, clothes: Any) -> None:
     layers = keras.layers
     logits = network(keras)
