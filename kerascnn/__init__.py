@@ -30,11 +30,16 @@ from kerascnn.recipe import Recipe
 if TYPE_CHECKING:
     import keras
 
+    from kerascnn.diagnosis.diagnose import Diagnosis, diagnose
+    from kerascnn.diagnosis.findings import Finding
     from kerascnn.runs.directory import Run, open_run
     from kerascnn.training.session import Options, Result, resume, train
 
 # Imported when they are first asked for: the terminal UI paints without them.
 _LATER = {
+    "Diagnosis": "kerascnn.diagnosis.diagnose",
+    "Finding": "kerascnn.diagnosis.findings",
+    "diagnose": "kerascnn.diagnosis.diagnose",
     "Options": "kerascnn.training.session",
     "Result": "kerascnn.training.session",
     "resume": "kerascnn.training.session",
@@ -47,6 +52,8 @@ __all__ = [
     "BackendError",
     "CheckpointError",
     "DatasetError",
+    "Diagnosis",
+    "Finding",
     "KerascnnError",
     "Options",
     "Recipe",
@@ -57,6 +64,7 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "build_model",
+    "diagnose",
     "list_models",
     "load_recipe",
     "open_run",

@@ -46,6 +46,41 @@ def test_a_layer_is_judged_by_the_activation_after_it(keras: Any) -> None:
     ]
 
 
+def test_every_kind_of_kernel_is_found_in_models_inside_models_too(keras: Any) -> None:
+    from kerascnn.diagnosis.signals import Probe, kernel_layers
+
+    layers = keras.layers
+    norm_inside = keras.Sequential(
+        [layers.Input((8, 8, 4)), layers.Conv2D(4, 3, name="inner"), layers.BatchNormalization(), layers.ReLU()]
+    )
+    one_relu, twice = layers.ReLU(), layers.Conv2D(4, 3, padding="same", name="twice")
+    inputs = layers.Input((8, 8, 1))
+    x = norm_inside(one_relu(layers.Conv2D(4, 3, padding="same", name="conv")(inputs)))
+    x = keras.ops.relu(layers.SeparableConv2D(4, 3, name="separable")(x))
+    x = one_relu(layers.DepthwiseConv2D(3, name="depthwise")(x))
+    x = layers.Conv2DTranspose(4, 3, activation="silu", name="transposed")(x)
+    x = layers.GlobalAveragePooling2D()(layers.Add()([twice(x), twice(twice(x))]))
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax", name="last")(x))
+    found = kernel_layers(model)
+    assert [(layer.name, layer.activation) for layer in found] == [
+        ("conv", "relu"),
+        ("inner", "relu"),
+        ("separable", "relu"),
+        ("depthwise", "relu"),
+        ("transposed", "silu"),
+        ("twice", "linear"),
+        ("last", "softmax"),
+    ]
+    paths = [model.trainable_variables[layer.kernel].path for layer in found]
+    assert [path.split("/")[-2] for path in paths] == [layer.name for layer in found]
+    images = np.random.default_rng(0).random((9, 8, 8, 1), dtype=np.float32)
+    figures = Probe(found, images).look()
+    assert (figures.between_images > 0).all()
+    assert (np.isfinite(figures.dead) == [layer.activation == "relu" for layer in found]).all()
+    model.save("nested.keras")
+    assert keras.models.load_model("nested.keras").count_params() == model.count_params()
+
+
 def test_the_figures_are_those_of_the_outputs(keras: Any) -> None:
     from kerascnn.diagnosis.signals import Probe, kernel_layers
 
@@ -54,7 +89,7 @@ def test_the_figures_are_those_of_the_outputs(keras: Any) -> None:
     images = pixels(7)
     # One channel that never fires.
     model.get_layer("block1_conv1").bias.assign(np.array([-1e4] + [0] * 7, dtype=np.float32))
-    figures = Probe(model, layers, images).look()
+    figures = Probe(layers, images).look()
     for index, layer in enumerate(layers):
         output = np.asarray(keras.Model(model.inputs, layer.output).predict_on_batch([images]), dtype=np.float64)
         assert figures.between_images[index] == pytest.approx(np.sqrt(output.var(axis=0).mean()), rel=1e-4)
@@ -71,7 +106,7 @@ def test_units_in_the_flat_part_are_counted(keras: Any, activation: str) -> None
     from kerascnn.diagnosis.signals import Probe, kernel_layers
 
     model = kerascnn.build_model(own("tiny", activation=activation))
-    probe = Probe(model, kernel_layers(model), pixels(5))
+    probe = Probe(kernel_layers(model), pixels(5))
     assert probe.look().saturated[0] < 0.5
     model.get_layer("block1_conv1").kernel.assign(model.get_layer("block1_conv1").kernel * 1000)
     assert probe.look().saturated[0] > 0.9
@@ -139,17 +174,17 @@ def test_after_the_first_steps_looking_takes_a_hundredth_of_the_time(keras: Any)
 def test_a_network_without_a_kernel_is_trained_unobserved(
     keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A separable convolution has two, under other names."""
-    (tmp_path / "separable_builder.py").write_text(
+    (tmp_path / "scaling_builder.py").write_text(
         "from keras import layers\n"
         "def build(x, *, classes, **style):\n"
-        "    return layers.GlobalAveragePooling2D()(layers.SeparableConv2D(classes, 3)(x))\n"
+        "    x = layers.GlobalAveragePooling2D()(x)\n"
+        "    return layers.BatchNormalization()(layers.Concatenate()([x] * classes))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "own.toml").write_text(
-        '[models.separable]\nbuilder = "separable_builder:build"\ndataset = "fashion_mnist_mini"\n'
-        "input_shape = [28, 28, 1]\n[models.separable.train]\nlimit_train = 100\nlimit_val = 50\nepochs = 1\n"
+        '[models.scaled]\nbuilder = "scaling_builder:build"\ndataset = "fashion_mnist_mini"\n'
+        "input_shape = [28, 28, 1]\n[models.scaled.train]\nlimit_train = 100\nlimit_val = 50\nepochs = 1\n"
     )
-    result = kerascnn.train(kerascnn.load_recipe("separable", catalog=tmp_path / "own.toml"))
+    result = kerascnn.train(kerascnn.load_recipe("scaled", catalog=tmp_path / "own.toml"))
     assert result.state == "finished"
     assert statistics_of(result.run_dir) == []

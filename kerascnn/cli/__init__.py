@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kerascnn.cli import control, data, lecture, models, overfit, runs, train, use
+from kerascnn.cli import control, data, diagnose, lecture, models, overfit, runs, train, use
 from kerascnn.cli.output import say
 from kerascnn.errors import KerascnnError, system_error
 
@@ -32,6 +32,7 @@ def _options(
 app.command("train")(train.train)
 app.command("overfit")(overfit.overfit)
 app.command("models")(models.models)
+app.command("diagnose")(diagnose.diagnose)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.add_typer(lecture.app, name="lecture")

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from kerascnn.cli.options import Backend, DataDir, Device, Offline, check_device
 from kerascnn.cli.output import print_json, print_table, say
 from kerascnn.cli.progress import Display, make_display
-from kerascnn.cli.recipe import check_device
 from kerascnn.data.dataset import absolute
 from kerascnn.errors import RunError, UsageError
 from kerascnn.lecture.argument import the_argument
@@ -50,14 +50,14 @@ def run(
     quick: Annotated[bool, typer.Option("--quick", help="Small steps until it is decided; the default.")] = False,
     full: Annotated[bool, typer.Option("--full", help="The lecture's batch and epochs, for a GPU.")] = False,
     only: Annotated[list[str] | None, typer.Option(metavar="STEP", help="Only this step; may be repeated.")] = None,
-    backend: Annotated[str | None, typer.Option(help="torch, tensorflow or jax.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    backend: Backend = None,
+    device: Device = "auto",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each step, with seeds 0, 1, …")] = 1,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps a network, instead of the form's own length.")] = None,
     dataset: Annotated[str | None, typer.Option(help="One dataset for all steps, instead of each one's own.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="A folder to look for datasets in first.")] = None,
+    data_dir: DataDir = None,
     data_note: Annotated[str, typer.Option(help="What the report is to say about the data.")] = "",
-    offline: Annotated[bool, typer.Option("--offline", help="Never download.")] = False,
+    offline: Offline = False,
     folder: Folder = None,
 ) -> None:
     """Train the steps and write the report. Ctrl-C saves; the same command goes on."""

@@ -7,15 +7,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from kerascnn.catalog import parse_assignments
+from kerascnn.cli.options import (
+    Assignments,
+    Backend,
+    Catalog,
+    DataDir,
+    DatasetName,
+    Device,
+    Offline,
+    check_device,
+    recipe_of,
+)
 from kerascnn.cli.output import print_json, say, stderr
 from kerascnn.cli.progress import PLAIN_EVERY_S, make_bar
-from kerascnn.cli.recipe import check_device, make_recipe
 from kerascnn.data.dataset import absolute
 from kerascnn.recipe import Recipe
 from kerascnn.training import session
@@ -28,23 +37,21 @@ def overfit(
     model: Annotated[str | None, typer.Argument(help="A network out of `kerascnn models`.")] = None,
     images: Annotated[int, typer.Option(help="Training images in the batch.")] = IMAGES,
     steps: Annotated[int, typer.Option(help="Optimizer steps at the most.")] = STEPS,
-    backend: Annotated[str | None, typer.Option(help="torch, tensorflow or jax.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
-    dataset: Annotated[str | None, typer.Option(help="A dataset's name, or folder:PATH.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="A folder to look for datasets in first.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never download.")] = False,
+    backend: Backend = None,
+    device: Device = "auto",
+    dataset: DatasetName = None,
+    data_dir: DataDir = None,
+    offline: Offline = False,
     seed: Annotated[int | None, typer.Option(help="Of initial weights.")] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change any key of the recipe.")
-    ] = None,
-    catalog: Annotated[Path | None, typer.Option(help="A TOML file of your own networks.")] = None,
+    assignments: Assignments = None,
+    catalog: Catalog = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Can a network memorise one small batch? Exit code 0: it can; 1: it can't. Writes nothing."""
     check_device(device)
     changes: dict[str, Any] = {"dataset": absolute(dataset) if dataset else None, "train.seed": seed}
     changes = {key: value for key, value in changes.items() if value is not None}
-    recipe = make_recipe(model, changes | parse_assignments(assignments or []), catalog)
+    recipe = recipe_of(model, changes | parse_assignments(assignments or []), catalog)
     options = session.Options(backend=backend, device=device, data_dir=data_dir, download=not offline)
     with _progress(steps) as watch:
         found = overfit_one_batch(recipe, images=images, steps=steps, options=options, tell=say, watch=watch)

@@ -71,7 +71,8 @@ class BarDisplay:
         elif isinstance(event, ev.ValidationProgress):
             self._progress.update(self._task, completed=event.done, total=event.batches)
         elif line := _line_of(event):
-            self._progress.print(Text(line, style="yellow" if isinstance(event, ev.Warned) else ""), soft_wrap=True)
+            style = "yellow" if isinstance(event, (ev.Warned, ev.Found)) else ""
+            self._progress.print(Text(line, style=style), soft_wrap=True)
 
     def _figures(self, event: ev.StepDone) -> str:
         left = self._pace.seconds_left()
@@ -123,4 +124,7 @@ def make_display() -> Display:
 
 def _line_of(event: ev.Event) -> str:
     # The command says itself why it failed.
-    return "" if isinstance(event, ev.RunEnded) and event.state == "failed" else plain_line(event)
+    if isinstance(event, ev.RunEnded) and event.state == "failed":
+        return ""
+    remedy = f"; try {event.remedies[0]}" if isinstance(event, ev.Found) and event.remedies else ""
+    return plain_line(event) + remedy

@@ -11,9 +11,21 @@ from typing import Annotated, Any
 import typer
 
 from kerascnn.catalog import parse_assignments
+from kerascnn.cli.options import (
+    Assignments,
+    Backend,
+    Catalog,
+    DataDir,
+    DatasetName,
+    Device,
+    LearningRate,
+    Offline,
+    Seed,
+    check_device,
+    recipe_of,
+)
 from kerascnn.cli.output import print_json, say
 from kerascnn.cli.progress import make_display
-from kerascnn.cli.recipe import check_device, make_recipe
 from kerascnn.data.dataset import absolute
 from kerascnn.errors import RunError, UsageError
 from kerascnn.recipe import Recipe
@@ -32,22 +44,20 @@ else:
 
 def train(
     model: Annotated[str | None, typer.Argument(help="A network out of `kerascnn models`.")] = None,
-    backend: Annotated[str | None, typer.Option(help="torch, tensorflow or jax.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
-    dataset: Annotated[str | None, typer.Option(help="A dataset's name, or folder:PATH.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="A folder to look for datasets in first.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never download.")] = False,
+    backend: Backend = None,
+    device: Device = "auto",
+    dataset: DatasetName = None,
+    data_dir: DataDir = None,
+    offline: Offline = False,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in an optimizer step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Of the optimizer, before its schedule.")] = None,
+    learning_rate: LearningRate = None,
     limit_train: Annotated[int | None, typer.Option(help="Use only so many training images.")] = None,
     limit_val: Annotated[int | None, typer.Option(help="Use only so many validation images.")] = None,
     val_split: Annotated[float | None, typer.Option(help="Hold this share of the training images out.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of initial weights, batches and augmentation.")] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change any key of the recipe.")
-    ] = None,
-    catalog: Annotated[Path | None, typer.Option(help="A TOML file of your own networks.")] = None,
+    seed: Seed = None,
+    assignments: Assignments = None,
+    catalog: Catalog = None,
     run_dir: Annotated[Path | None, typer.Option(help="The run's directory; by default a new one.")] = None,
     runs_dir: Annotated[Path, typer.Option(help="The folder that runs are kept in.")] = RUNS_FOLDER,
     resume: Annotated[
@@ -92,7 +102,7 @@ def train(
         _go_on(find_run(resume, runs_dir), options, detach=detach, as_json=as_json)
     else:
         source = _source(init_from, runs_dir)
-        recipe = _recipe(model, changes, catalog, source)
+        recipe = recipe_of(model, changes, catalog, source)
         path = run_dir or new_run_path(recipe.name, runs_dir)
         _begin(recipe, path, source, options, detach=detach, as_json=as_json)
 
@@ -126,13 +136,6 @@ def _finish(result: session.Result, *, as_json: bool) -> None:
     if as_json:
         print_json(result.to_dict())
     raise typer.Exit(result.exit_code)
-
-
-def _recipe(model: str | None, changes: dict[str, Any], catalog: Path | None, source: Path | None) -> Recipe:
-    if model is None and source is not None and source.is_dir():
-        # A run's recipe reads back as a catalog.
-        model, catalog = Run(source).recipe().name, Run(source).recipe_file
-    return make_recipe(model, changes, catalog)
 
 
 def _source(name: str | None, runs_dir: Path) -> Path | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -20,7 +21,35 @@ from kerascnn.data.formats import Pixels
 # A unit is in the flat part of its activation where the slope is below so much of the steepest.
 FLAT = 0.05
 
+# Activations that are layers or functions of their own, by their class.
+ACTIVATIONS = {
+    "LeakyReLU": "leaky_relu",
+    "PReLU": "prelu",
+    "ELU": "elu",
+    "Softmax": "softmax",
+    "Relu": "relu",
+    "Relu6": "relu6",
+    "LeakyRelu": "leaky_relu",
+    "Elu": "elu",
+    "Selu": "selu",
+    "Gelu": "gelu",
+    "Silu": "silu",
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
+    "Exp": "exponential",
+}
+# What may stand between a convolution and its activation.
+TRANSPARENT = (
+    keras.layers.BatchNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.Dropout,
+)
+
 Figures = NDArray[np.float64]
+Node = Any
 
 
 @dataclass(frozen=True)
@@ -32,8 +61,10 @@ class KernelLayer:
 
     name: str
     kernel: int
+    input: keras.KerasTensor
     output: keras.KerasTensor
     activation: str
+    layer: keras.layers.Layer
 
 
 @dataclass(frozen=True)
@@ -50,41 +81,106 @@ class Activity:
 
 
 def kernel_layers(model: keras.Model) -> list[KernelLayer]:
-    """The layers of a functional model that have a kernel, in the order of the model."""
+    """The layers of a functional or sequential model that have a kernel to train, in the order of the model.
+
+    Models inside the model are looked into. A separable convolution counts with its pointwise kernel; a layer that is
+    used several times is judged by its last use.
+    """
     places = {id(variable): place for place, variable in enumerate(model.trainable_variables)}
-    found = []
-    for layer in model.layers:
-        kernel = getattr(layer, "kernel", None)
-        if id(kernel) in places:
-            judged = _activation_after(layer)
-            found.append(KernelLayer(layer.name, places[id(kernel)], judged.output, _activation_of(judged)))
-    return found
+    nodes = nodes_of(model)
+    consumers: dict[int, list[Node]] = {}
+    for node in nodes:
+        for tensor in node.input_tensors:
+            consumers.setdefault(id(tensor), []).append(node)
+    found: dict[int, KernelLayer] = {}
+    for node in nodes:
+        place = places.get(id(kernel_of(node.operation)))
+        if place is not None:
+            judged = _judged_by(node, consumers)
+            found[place] = KernelLayer(
+                name=node.operation.name,
+                kernel=place,
+                input=node.input_tensors[0],
+                output=judged.outputs[0],
+                activation=activation_of(judged.operation),
+                layer=node.operation,
+            )
+    return list(found.values())
 
 
-def _activation_of(layer: keras.layers.Layer) -> str:
-    function = getattr(layer, "activation", None)
-    return getattr(function, "__name__", "linear")
+def nodes_of(model: keras.Model) -> list[Node]:
+    """The operations of a model in the order in which they are done, those of models inside it among them."""
+    depths = getattr(graph_of(model), "_nodes_by_depth", {})
+    return [node for depth in sorted(depths, reverse=True) for node in depths[depth] if not node.is_input]
 
 
-def _activation_after(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """The layer whose output tells what this one passes on: itself, or an activation after it, through BatchNorm."""
-    following = layer
-    while _activation_of(following) == "linear":
-        consumers = [node.operation for node in following._outbound_nodes]
-        if len(consumers) != 1 or not isinstance(
-            consumers[0], (keras.layers.BatchNormalization, keras.layers.Activation)
-        ):
-            return layer
-        following = consumers[0]
+def graph_of(model: keras.Model) -> keras.Model:
+    """The model as one graph of layers: models inside it are taken apart."""
+    graph: keras.Model = getattr(model, "_functional", model) or model
+    if any(isinstance(layer, keras.Model) for layer in graph.layers) and hasattr(graph, "_run_through_graph"):
+        return _flattened(graph)
+    return graph
+
+
+def _flattened(model: keras.Model) -> keras.Model:
+    """The same layers, called anew one by one. Where two of them share a name, Keras can't: the model as it is."""
+    inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in model.inputs]
+    try:
+        return keras.Model(inputs, _through(model, inputs))
+    except ValueError:
+        return model
+
+
+def _through(model: Any, inputs: Any, **_: Any) -> Any:
+    graph = getattr(model, "_functional", model) or model
+    if not hasattr(graph, "_run_through_graph"):
+        return model(inputs)
+
+    def inside(operation: Any) -> Any:
+        return partial(_through, operation) if isinstance(operation, keras.Model) else operation
+
+    return graph._run_through_graph(inputs, operation_fn=inside)
+
+
+def kernel_of(operation: Any) -> Any:
+    """The kernel that tells of a layer, or None."""
+    kernel = getattr(operation, "kernel", None)
+    return getattr(operation, "pointwise_kernel", None) if kernel is None else kernel
+
+
+def activation_of(operation: Any) -> str:
+    """The activation that an operation applies, by its name in Keras; ``linear`` where it applies none."""
+    function = getattr(operation, "activation", None)
+    if function is not None:
+        return str(getattr(function, "__name__", type(function).__name__))
+    if isinstance(operation, keras.layers.ReLU):
+        plain = not operation.negative_slope and not operation.threshold and operation.max_value is None
+        return "relu" if plain else "leaky_relu"
+    return ACTIVATIONS.get(type(operation).__name__, "linear")
+
+
+def _judged_by(node: Node, consumers: dict[int, list[Node]]) -> Node:
+    """The node whose output tells what a layer passes on: its own, or an activation's after it, through BatchNorm."""
+    following = node
+    while activation_of(following.operation) == "linear":
+        after = consumers.get(id(following.outputs[0]), [])
+        if len(after) != 1:
+            return node
+        following = after[0]
+        if activation_of(following.operation) == "linear" and not isinstance(following.operation, TRANSPARENT):
+            return node
+        if kernel_of(following.operation) is not None or activation_of(following.operation) == "softmax":
+            return node
     return following
 
 
 class Probe:
     """Looks at what a network's layers make of a few images, as in training but without dropout."""
 
-    def __init__(self, model: keras.Model, layers: Sequence[KernelLayer], pixels: Pixels) -> None:
+    def __init__(self, layers: Sequence[KernelLayer], pixels: Pixels) -> None:
         """``pixels`` is a batch ``(images, height, width, channels)`` that stays the same."""
-        self._model = keras.Model(model.inputs, [layer.output for layer in layers])
+        inputs = keras.utils.get_source_inputs(layers[0].output)
+        self._model = keras.Model(inputs, [layer.output for layer in layers])
         self._activations = [layer.activation for layer in layers]
         self._pixels = ops.convert_to_tensor(pixels)
         self._figures = _compiled(self._compute)

@@ -200,10 +200,14 @@ class LayerStatistics(Event):
 
 
 class Found(Event):
-    """A diagnosis: why the network doesn't learn, or may not. ``evidence`` holds the figures it rests on."""
+    """A diagnosis: why the network doesn't learn, or may not.
+
+    ``rule`` is the cause's short name, ``cause`` tells it in words, ``evidence`` holds the figures that it rests on.
+    """
 
     kind: Literal["finding"] = "finding"
     severity: Literal["warning", "verdict"]
+    rule: str = ""
     symptom: str
     layer: str | None = None
     step: Count

@@ -26,7 +26,9 @@ def plain_line(event: ev.Event) -> str:
         return f"{event.command}{value} after step {event.step}"
     if isinstance(event, ev.Found):
         where = "" if event.layer is None else f" in {event.layer}"
-        return f"{event.severity}: {event.symptom}{where} at step {event.step}: {event.cause}"
+        # A cause begins with its name, which a warning's symptom mostly is already.
+        cause = event.cause.removeprefix(f"{event.symptom}: ")
+        return f"{event.severity}: {event.symptom}{where} at step {event.step}: {cause}"
     if isinstance(event, ev.Warned):
         return f"note: {event.message}"
     if isinstance(event, ev.RunEnded):

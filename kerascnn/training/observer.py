@@ -44,7 +44,7 @@ class Observer:
         """``pixels`` are the few images that the layers' outputs are judged by."""
         self._layers = layers
         self._kernels = [model.trainable_variables[layer.kernel] for layer in self._layers]
-        self._probe = Probe(model, layers, pixels) if layers else None
+        self._probe = Probe(layers, pixels) if layers else None
         self._clock = clock
         self._before: list[Any] = []
         self._activity: Activity | None = None

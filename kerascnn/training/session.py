@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from kerascnn.data.batches import TrainingBatches, ValidationBatches
 from kerascnn.data.dataset import Dataset, classes_of, load_dataset, require
+from kerascnn.data.formats import Pixels
 from kerascnn.data.statistics import PixelStatistics, constants_of
+from kerascnn.diagnosis.architecture import read_architecture
+from kerascnn.diagnosis.live import Watcher
 from kerascnn.errors import CheckpointError, DivergedError, KerascnnError, RunError, UsageError, system_error
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
@@ -193,10 +197,21 @@ class _Session:
         self._recipe = recipe
         self._choice = choice
         self._options = options
-        self._emit = emit
+        self._write = emit
         self._signals = signals
         self._until = until
         self._engine: Engine | None = None
+        self._watcher: Watcher | None = None
+
+    def _emit(self, event: ev.Event) -> None:
+        """Write an event, and what it means for the diagnosis; the run's end comes last."""
+        last = isinstance(event, ev.RunEnded)
+        if not last:
+            self._write(event)
+        for finding in self._watcher.see(event) if self._watcher else []:
+            self._write(finding)
+        if last:
+            self._write(event)
 
     def carry_out(self, *, resume: bool) -> Result:
         """All phases, and whatever ends them as the run's last event."""
@@ -248,10 +263,17 @@ class _Session:
         dataset = self._load_data()
         statistics = self._statistics(dataset)
         self._emit(ev.Phase(phase="building"))
+        from kerascnn.training.observer import probe_size
+
         network = self._build(statistics)
+        batches = self._batches(dataset)
+        few = batches.few(probe_size(self._recipe.input_shape))
+        architecture = read_architecture(network.model, network.layers, few) if network.layers else None
         progress = self._resume_point(network) if resume else self._fresh()
+        if architecture is not None and self._options.observe:
+            self._watcher = Watcher(self._recipe, architecture, self._run.events())
         self._write_environment(dataset, statistics)
-        self._engine = self._make_engine(network, dataset, progress)
+        self._engine = self._make_engine(network, dataset, batches, few, progress)
         self._signals.wait_for_step()
         return self._engine
 
@@ -327,21 +349,23 @@ class _Session:
         )
         return progress
 
-    def _make_engine(self, network: Network, dataset: Dataset, progress: Progress) -> Engine:
-        from kerascnn.data.batches import TrainingBatches, ValidationBatches
+    def _batches(self, dataset: Dataset) -> TrainingBatches:
+        train = self._recipe.train
+        return TrainingBatches(dataset.train, train.batch_size, train.seed, train.augment)
+
+    def _make_engine(
+        self, network: Network, dataset: Dataset, batches: TrainingBatches, few: Pixels, progress: Progress
+    ) -> Engine:
         from kerascnn.training.control import Control
         from kerascnn.training.engine import Engine
-        from kerascnn.training.observer import Observer, probe_size
+        from kerascnn.training.observer import Observer
 
-        train = self._recipe.train
-        batches = TrainingBatches(dataset.train, train.batch_size, train.seed, train.augment)
-        few = batches.few(probe_size(self._recipe.input_shape))
         return Engine(
             self._run,
             self._recipe,
             network,
             batches,
-            ValidationBatches(dataset.validation, train.batch_size),
+            ValidationBatches(dataset.validation, self._recipe.train.batch_size),
             progress,
             emit=self._emit,
             signals=self._signals,

@@ -4,17 +4,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from keras import activations as activations
 from keras import backend as backend
 from keras import config as config
 from keras import initializers as initializers
 from keras import layers as layers
 from keras import mixed_precision as mixed_precision
+from keras import models as models
 from keras import ops as ops
 from keras import optimizers as optimizers
+from keras import utils as utils
 
 class KerasTensor:
     # The batch alone is unknown; what kerascnn reads are the sizes after it.
     shape: tuple[int, ...]
+    dtype: str
 
 class Variable:
     name: str
@@ -32,12 +36,16 @@ class Model(layers.Layer):
         name: str | None = ...,
     ) -> None: ...
     inputs: list[KerasTensor]
+    outputs: list[KerasTensor]
+    built: bool
     layers: list[layers.Layer]
+    _nodes_by_depth: dict[int, list[Any]]
     variables: list[Variable]
     weights: list[Variable]
     trainable_variables: list[Variable]
     non_trainable_variables: list[Variable]
     input_shape: tuple[int, ...]
+    def build(self, input_shape: Sequence[int | None]) -> None: ...
     def __call__(self, x: Any, training: bool = ...) -> Any: ...
     def save(self, filepath: str | Path) -> None: ...
     def save_weights(self, filepath: str | Path) -> None: ...
@@ -48,6 +56,8 @@ class Model(layers.Layer):
         self, trainable: list[Any], non_trainable: list[Any], x: Any, training: bool = ...
     ) -> tuple[Any, list[Any]]: ...
 
+class Sequential(Model): ...
+
 class StatelessScope:
     def __init__(self, state_mapping: list[tuple[Variable, Any]]) -> None: ...
     def __enter__(self) -> StatelessScope: ...
@@ -55,4 +65,9 @@ class StatelessScope:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None: ...
 
-def Input(shape: Sequence[int], dtype: str = ..., name: str | None = ...) -> KerasTensor: ...
+def Input(
+    shape: Sequence[int] = ...,
+    batch_shape: Sequence[int | None] = ...,
+    dtype: str = ...,
+    name: str | None = ...,
+) -> KerasTensor: ...

@@ -38,9 +38,17 @@ class Steps(Protocol):
 
 
 def make_steps(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Train, observed: Sequence[int] = ()
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    train: Train,
+    observed: Sequence[int] = (),
+    *,
+    pixels: str = "uint8",
 ) -> Steps:
-    """The steps of the active backend. ``observed`` are places among the trainable variables."""
+    """The steps of the active backend.
+
+    ``observed`` are places among the trainable variables, ``pixels`` is the type that batches come in.
+    """
     backend = keras.backend.backend()
     if backend == "torch":
         from kerascnn.training.steps.torch import TorchSteps
@@ -49,7 +57,7 @@ def make_steps(
     if backend == "tensorflow":
         from kerascnn.training.steps.tensorflow import TensorflowSteps
 
-        return TensorflowSteps(model, optimizer, train, observed)
+        return TensorflowSteps(model, optimizer, train, observed, pixels)
     from kerascnn.training.steps.jax import JaxSteps
 
     return JaxSteps(model, optimizer, train, observed)

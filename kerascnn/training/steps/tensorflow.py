@@ -17,7 +17,12 @@ class TensorflowSteps:
     """See :class:`kerascnn.training.steps.Steps`."""
 
     def __init__(
-        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Train, observed: Sequence[int]
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        train: Train,
+        observed: Sequence[int],
+        pixels: str,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
@@ -25,7 +30,10 @@ class TensorflowSteps:
         self._variables = model.trainable_variables
         self._observed = observed
         self._decayed = decayed(self._variables)
-        signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8), tf.TensorSpec((None,), tf.int64)]
+        signature = [
+            tf.TensorSpec((None, *model.input_shape[1:]), tf.as_dtype(pixels)),
+            tf.TensorSpec((None,), tf.int64),
+        ]
         self._train = tf.function(self._train_eagerly, input_signature=signature)
         self._evaluate = tf.function(self._evaluate_eagerly, input_signature=signature)
 
@@ -45,7 +53,7 @@ class TensorflowSteps:
         gradients = tape.gradient(scaled, [variable.value for variable in self._variables])
         # The gradients are those of the scaled loss.
         scale = self._optimizer.scale_loss(tf.constant(1.0))
-        norms = tf.stack([tf.norm(gradients[place]) / scale for place in self._observed])
+        norms = tf.stack([_norm(gradients[place]) / scale for place in self._observed])
         if self._recipe.weight_decay:
             decay = self._optimizer.scale_loss(tf.constant(self._recipe.weight_decay))
             gradients = [
@@ -58,3 +66,8 @@ class TensorflowSteps:
     def _evaluate_eagerly(self, x: Any, y: Any) -> tuple[Any, Any]:
         logits = self._model(x, training=False)
         return cross_entropy(y, logits, 0.0), count_right(y, logits)
+
+
+def _norm(gradient: Any) -> Any:
+    """A kernel that the loss doesn't depend on has no gradient."""
+    return tf.constant(0.0) if gradient is None else tf.norm(gradient)

@@ -50,7 +50,10 @@ class TorchSteps:
 
     def _norms(self, gradients: list[Any]) -> Any:
         # The gradients are those of the scaled loss.
-        norms = torch.stack(torch._foreach_norm([gradients[place] for place in self._observed]))
+        nothing = torch.zeros((), device=self._device)
+        # A kernel that the loss doesn't depend on has no gradient.
+        wanted = [nothing if gradients[place] is None else gradients[place] for place in self._observed]
+        norms = torch.stack(torch._foreach_norm(wanted))
         return norms / float(self._optimizer.scale_loss(1.0))
 
     def _add_weight_decay(self, gradients: list[Any]) -> None:

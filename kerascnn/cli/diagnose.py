@@ -1,0 +1,154 @@
+"""``kerascnn diagnose``: why a network doesn't learn, with the numbers and a picture of its signal."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kerascnn.catalog import parse_assignments
+from kerascnn.cli import options as common
+from kerascnn.cli.output import print_json, print_table, say
+from kerascnn.data.dataset import absolute
+from kerascnn.diagnosis.subjects import diagnose_file, diagnose_recipe
+from kerascnn.errors import UsageError
+from kerascnn.runs import events as ev
+from kerascnn.training import session
+from kerascnn.wording import percent
+
+if TYPE_CHECKING:
+    from kerascnn.diagnosis.diagnose import Diagnosis
+
+BAR = 16
+# An empty bar: a signal that is weaker by so many powers of ten.
+DECADES = 8
+
+
+def diagnose(
+    model: Annotated[str | None, typer.Argument(help="A network out of `kerascnn models`.")] = None,
+    file: Annotated[Path | None, typer.Option("--keras", metavar="FILE", help="A saved .keras file instead.")] = None,
+    dataset: common.DatasetName = None,
+    steps: Annotated[int, typer.Option(min=20, help="Optimizer steps of the short run, at most.")] = 200,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a step.")] = 64,
+    learning_rate: common.LearningRate = None,
+    seed: common.Seed = None,
+    assignments: common.Assignments = None,
+    catalog: common.Catalog = None,
+    unit: Annotated[bool, typer.Option("--unit", help="Feed FILE pixels from 0 to 1, not 0 to 255.")] = False,
+    backend: common.Backend = None,
+    device: common.Device = "auto",
+    data_dir: common.DataDir = None,
+    offline: common.Offline = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Find out in a short run whether a network learns, and if not, why. Exit code 1 where it doesn't."""
+    common.check_device(device)
+    options = session.Options(backend=backend, device=device, data_dir=data_dir, download=not offline)
+    if (model is None) == (file is None):
+        raise UsageError("expected a MODEL out of `kerascnn models`, or --keras FILE")
+    if file is not None:
+        if dataset is None or learning_rate is not None or assignments or catalog is not None:
+            raise UsageError("--keras FILE takes the file's own optimizer: expected --dataset beside it, and no recipe")
+        found = diagnose_file(
+            file,
+            dataset,
+            options,
+            steps=steps,
+            batch_size=batch_size,
+            seed=seed or 0,
+            unit=unit,
+            listener=_tell,
+        )
+    else:
+        changes: dict[str, Any] = {
+            "dataset": absolute(dataset) if dataset else None,
+            "train.batch_size": batch_size,
+            "train.optimizer.learning_rate": learning_rate,
+            "train.seed": seed,
+        }
+        changes = {key: value for key, value in changes.items() if value is not None}
+        recipe = common.recipe_of(model, changes | parse_assignments(assignments or []), catalog)
+        choice = session.check(recipe, options, report=say)
+        say(f"{recipe.name} on {recipe.dataset} with {choice.name} ({choice.reason}), at most {steps} steps")
+        found = diagnose_recipe(recipe, options, steps=steps, listener=_tell)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        _print(found)
+    raise typer.Exit(0 if found.healthy else 1)
+
+
+def _tell(event: ev.Event) -> None:
+    if isinstance(event, ev.LayerStatistics) and event.step > 1:
+        say(f"step {event.step} …", style="dim")
+
+
+def _print(found: Diagnosis) -> None:
+    last = min(20, found.steps)
+    loss, accuracy = (sum(values[-last:]) / last for values in (found.losses, found.accuracies))
+    typer.echo(_headline(found))
+    typer.echo(
+        f"loss {loss:.3f} and accuracy {percent(accuracy)} over the last {last} of {found.steps} steps; "
+        f"chance: {found.chance.loss:.3f} and {percent(found.chance.accuracy)}"
+    )
+    architecture = found.architecture
+    typer.echo(f"input: mean {architecture.input_mean:.3g}, deviation {architecture.input_deviation:.3g}")
+    if found.label_score is not None:
+        typer.echo(f"labels: a linear classifier comes {found.label_score:.0f} deviations above chance")
+    typer.echo("\nthe signal: how much each layer's output differs from image to image")
+    _print_picture(found)
+    for number, finding in enumerate(found.findings, start=1):
+        typer.echo(f"\n{number}. {finding.severity}: {finding.symptom}")
+        for part in finding.cause.split("; "):
+            typer.echo(f"   {part}")
+        for remedy in finding.remedies:
+            typer.echo(f"   try: {remedy}")
+
+
+def _headline(found: Diagnosis) -> str:
+    if found.undecided:
+        return "too few steps to say: it is still at chance"
+    if found.healthy:
+        return "it learns" if not found.findings else "it learns, with a warning"
+    return f"it does not learn: {found.findings[0].rule}"
+
+
+def _print_picture(found: Diagnosis) -> None:
+    first, last = found.signals[0], found.signals[-1]
+    strongest = max((value for value in first.between_images if value and math.isfinite(value)), default=1.0)
+    columns = [("layer", "left"), ("activation", "left")]
+    columns += [(f"step {look.step}", "left") for look in (first, last)]
+    columns += [("gradient", "right"), ("step/weight", "right"), ("dead", "right"), ("flat", "right")]
+    rows = [
+        [
+            name,
+            found.architecture.layers[place].activation,
+            _bar(first.between_images[place], strongest),
+            _bar(last.between_images[place], strongest),
+            _figure(last.gradient_norm[place]),
+            _figure(last.update_over_weight[place]),
+            _share(last.dead[place]),
+            _share(last.saturated[place]),
+        ]
+        for place, name in enumerate(first.layers)
+    ]
+    print_table(columns, rows)
+
+
+def _bar(value: float | None, strongest: float) -> str:
+    """A value and its bar, a power of ten being the same length anywhere."""
+    if value is None or not math.isfinite(value):
+        return _figure(value)
+    decades = math.log10(value / strongest) if value > 0 else -math.inf
+    length = round(BAR * min(1.0, max(0.0, 1 + decades / DECADES)))
+    return f"{'█' * length}{'·' * (BAR - length)} {value:.1e}"
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1e}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"

@@ -1,0 +1,59 @@
+"""The options that several commands have, and the recipe that they mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kerascnn.catalog import load_recipe
+from kerascnn.cli.output import say
+from kerascnn.data.dataset import classes_of
+from kerascnn.errors import UnknownNameError, UsageError, nearest
+from kerascnn.recipe import Recipe
+from kerascnn.runs.directory import Run
+from kerascnn.training.backend import DEVICES
+
+Backend = Annotated[str | None, typer.Option(help="torch, tensorflow or jax.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
+DatasetName = Annotated[str | None, typer.Option(help="A dataset's name, or folder:PATH.")]
+DataDir = Annotated[Path | None, typer.Option(help="A folder to look for datasets in first.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never download.")]
+LearningRate = Annotated[float | None, typer.Option(help="Of the optimizer, before its schedule.")]
+Seed = Annotated[int | None, typer.Option(help="Of initial weights, batches and augmentation.")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change any key of the recipe.")
+]
+Catalog = Annotated[Path | None, typer.Option(help="A TOML file of your own networks.")]
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that there isn't.
+
+    Raises:
+        UnknownNameError: it is none of ``auto``, ``cpu`` and ``gpu``.
+    """
+    if device not in DEVICES:
+        raise UnknownNameError(f"--device: expected {', '.join(DEVICES)}, got {device!r}{nearest(device, DEVICES)}")
+
+
+def recipe_of(model: str | None, changes: dict[str, Any], catalog: Path | None, source: Path | None = None) -> Recipe:
+    """The recipe that a command means: a network's, or that of the run whose weights it begins with, and changes.
+
+    For another dataset a network gets as many logits as that has classes.
+
+    Raises:
+        UsageError: no network is named, none has this name, or a change can't be meant.
+    """
+    if model is None and source is not None and source.is_dir():
+        # A run's recipe reads back as a catalog.
+        model, catalog = Run(source).recipe().name, Run(source).recipe_file
+    if model is None:
+        raise UsageError("expected a MODEL, such as vgg16_cifar; `kerascnn models` lists them")
+    if "dataset" in changes and "classes" not in changes:
+        classes = classes_of(str(changes["dataset"]))
+        if classes is not None and classes != load_recipe(model, catalog=catalog).classes:
+            say(f"note: {model} gets {classes} logits for {changes['dataset']}")
+            changes = {**changes, "classes": classes}
+    return load_recipe(model, changes, catalog=catalog)

@@ -1,0 +1,123 @@
+"""What a network is, as far as a diagnosis needs it: activations, initial weights, BatchNorm, skips, input scaling."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+    from kerascnn.data.formats import Pixels
+    from kerascnn.diagnosis.signals import KernelLayer
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """One layer with a kernel. ``equal_units`` says that all its units have the same weights."""
+
+    name: str
+    kind: str
+    activation: str
+    initializer: str
+    equal_units: bool
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network's layers with kernels, and what it has besides.
+
+    ``input_mean`` and ``input_deviation`` are of what enters the first of those layers.
+    """
+
+    layers: tuple[LayerFacts, ...]
+    batch_norm: bool
+    skips: bool
+    dropout: float
+    standardised: bool
+    input_mean: float
+    input_deviation: float
+
+    @property
+    def activation(self) -> str:
+        """The commonest activation of the hidden layers."""
+        return _commonest(layer.activation for layer in self._hidden if layer.activation != "linear")
+
+    @property
+    def initializer(self) -> str:
+        """The commonest initializer of the hidden layers' kernels."""
+        return _commonest(layer.initializer for layer in self._hidden)
+
+    @property
+    def _hidden(self) -> tuple[LayerFacts, ...]:
+        return self.layers[:-1]
+
+    def has(self, what: str) -> bool:
+        """Whether it has what a remedy would bring, by the remedy's ``unless``."""
+        activation = self.activation
+        return {
+            "standardised pixels": self.standardised,
+            "BatchNorm": self.batch_norm,
+            "He initialisation": self.initializer.startswith("he_"),
+            "SiLU": activation == "silu",
+            "ReLU": activation == "relu",
+            "skips": self.skips,
+        }[what]
+
+
+def read_architecture(model: keras.Model, layers: Sequence[KernelLayer], pixels: Pixels) -> Architecture:
+    """Read a network with its initial weights; ``pixels`` are a few of the images that it is to learn."""
+    import keras
+
+    from kerascnn.diagnosis.signals import nodes_of
+
+    operations = [node.operation for node in nodes_of(model)]
+    kinds = {type(operation).__name__ for operation in operations}
+    dropped = [float(layer.rate) for layer in operations if isinstance(layer, keras.layers.Dropout)]
+    entering = _entering(layers[0], pixels)
+    return Architecture(
+        layers=tuple(_facts(layer) for layer in layers),
+        batch_norm=bool(kinds & {"BatchNormalization", "LayerNormalization", "GroupNormalization"}),
+        skips=bool(kinds & {"Add", "Concatenate"}),
+        dropout=max(dropped, default=0.0),
+        standardised=abs(float(entering.mean())) < 0.2 and 0.5 < float(entering.std()) < 2,
+        input_mean=float(entering.mean()),
+        input_deviation=float(entering.std()),
+    )
+
+
+def _entering(layer: KernelLayer, pixels: Pixels) -> Any:
+    import keras
+    from keras import ops
+
+    up_to_it = keras.Model(keras.utils.get_source_inputs(layer.input), layer.input)
+    values = up_to_it(ops.convert_to_tensor(pixels), training=False)
+    return np.asarray(ops.convert_to_numpy(ops.stop_gradient(values)), np.float64)
+
+
+def _facts(layer: KernelLayer) -> LayerFacts:
+    from keras import ops
+
+    from kerascnn.diagnosis.signals import kernel_of
+
+    kernel = np.asarray(ops.convert_to_numpy(kernel_of(layer.layer).value), np.float64)
+    initializer = getattr(layer.layer, "kernel_initializer", None) or getattr(
+        layer.layer, "pointwise_initializer", None
+    )
+    return LayerFacts(
+        name=layer.name,
+        kind=type(layer.layer).__name__,
+        activation=layer.activation,
+        initializer=re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(initializer).__name__).lower(),
+        equal_units=bool(np.ptp(kernel, axis=-1).max() == 0) and kernel.shape[-1] > 1,
+    )
+
+
+def _commonest(names: Any) -> str:
+    counted = Counter(names).most_common(1)
+    return counted[0][0] if counted else "linear"

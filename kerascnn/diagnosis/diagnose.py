@@ -1,0 +1,354 @@
+"""``kerascnn.diagnose``: why a classifier doesn't learn, found out on a copy of it in a short run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from kerascnn.data.batches import random_for
+from kerascnn.data.formats import Labels
+from kerascnn.diagnosis.architecture import Architecture, read_architecture
+from kerascnn.diagnosis.checks import chance_of, label_score, mixing
+from kerascnn.diagnosis.copying import randomness_put_back, tensorflow_left_alone, trainable_copy
+from kerascnn.diagnosis.findings import Finding, find
+from kerascnn.diagnosis.record import Chance, Record
+from kerascnn.diagnosis.rules import the_rules
+from kerascnn.diagnosis.signals import kernel_layers
+from kerascnn.recipe import Recipe, Train
+from kerascnn.runs import events as ev
+from kerascnn.training.observer import FIRST_STEPS, Observer, probe_size
+from kerascnn.training.schedule import LearningRate
+from kerascnn.training.steps import make_steps
+
+STEPS = 200
+BATCH_SIZE = 64
+LOOK_EVERY = 20
+FEWEST_IMAGES = 32
+# By default what Keras's own Adam has.
+LEARNING_RATE = 1e-3
+
+Array = NDArray[Any]
+Listener = Callable[[ev.Event], None]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found, and the figures it rests on.
+
+    ``signals`` are the layers' figures at the steps that were looked at, the first with the weights that the model
+    came with; ``losses`` and ``accuracies`` the batch's of each step.
+    """
+
+    findings: tuple[Finding, ...]
+    signals: tuple[ev.LayerStatistics, ...]
+    losses: tuple[float, ...]
+    accuracies: tuple[float, ...]
+    chance: Chance
+    architecture: Architecture
+    label_score: float | None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there is no verdict; a warning is a risk, not an illness."""
+        return not any(finding.severity == "verdict" for finding in self.findings)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the run was too short: the loss is still that of chance, and nothing can be said yet."""
+        gate = the_rules().gate
+        last = self.losses[-gate.window :]
+        return self.healthy and self.steps < gate.fewest and sum(last) / len(last) >= gate.loss_share * self.chance.loss
+
+    @property
+    def steps(self) -> int:
+        """How many steps the short run had."""
+        return len(self.losses)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return {
+            "healthy": self.healthy,
+            "undecided": self.undecided,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "steps": self.steps,
+            "losses": [value if np.isfinite(value) else str(value) for value in self.losses],
+            "accuracies": list(self.accuracies),
+            "chance": {"loss": self.chance.loss, "accuracy": self.chance.accuracy},
+            "input": {"mean": self.architecture.input_mean, "deviation": self.architecture.input_deviation},
+            "label_score": self.label_score,
+            "signals": [look.model_dump(mode="json", exclude={"kind", "time"}) for look in self.signals],
+        }
+
+
+def diagnose(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    *,
+    optimizer: keras.optimizers.Optimizer | str | None = None,
+    loss: Any = None,
+    steps: int = STEPS,
+    batch_size: int = BATCH_SIZE,
+    seed: int = 0,
+    listener: Listener = lambda _: None,
+) -> Diagnosis:
+    """Find out whether a classifier learns, and if not, why.
+
+    A copy is trained for some steps; the model, its optimizer and its random generators stay as they are, to the bit.
+
+    Args:
+        model: functional or sequential, compiled or not, with one input and a logit or a probability a class.
+        x: what the model takes, shape ``(images, …)``, of any number type.
+        y: the classes, integers from 0, shape ``(images,)``.
+        optimizer: by default the compiled model's, or else Adam with a learning rate of 1e-3. It is copied as well.
+        loss: a cross-entropy over the classes; by default the compiled model's. What it says of logits and
+            probabilities is held against the model's output; the copy is trained by the loss that fits.
+        steps: at most so many; fewer where the network plainly learns.
+        batch_size: images in a step.
+        seed: of the batches' order and of dropout.
+        listener: called with each event of the short run.
+
+    Returns:
+        The findings, the likeliest first, with the figures.
+
+    Raises:
+        ValueError: the model, the images or the labels aren't of these kinds.
+    """
+    return examine(
+        model, x, y, optimizer=optimizer, loss=loss, steps=steps, batch_size=batch_size, seed=seed, listener=listener
+    )
+
+
+def examine(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    *,
+    optimizer: keras.optimizers.Optimizer | str | None,
+    loss: Any = None,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    recipe: Recipe | None = None,
+    total_steps: int = 0,
+    listener: Listener,
+) -> Diagnosis:
+    """As :func:`diagnose`, and for a network of a ``recipe`` as its training would begin.
+
+    Schedule, warm-up, weight decay and label smoothing are then the recipe's, over ``total_steps``, and the remedies
+    name the keys to change.
+    """
+    if steps < 1 or batch_size < 1:
+        raise ValueError(f"expected steps and batch_size of at least 1, got {steps} and {batch_size}")
+    images = _images(x)
+    with randomness_put_back(seed):
+        network, softmax = trainable_copy(model, images.shape[1:], seed)
+        labels = _labels(y, images, network)
+        chosen = random_for(seed, 0).permutation(len(images))[: max(steps * batch_size, FEWEST_IMAGES)]
+        images, labels = images[chosen], labels[chosen]
+        classes = int(network.outputs[0].shape[1])
+        with tensorflow_left_alone():
+            copy = _copied(optimizer, model)
+        record = Record(
+            chance=chance_of(labels, classes),
+            architecture=_architecture(network, images),
+            base_rate=float(ops.convert_to_numpy(copy.learning_rate)),
+            label_score=label_score(images, labels, classes),
+            mixing=mixing(network, _few(images)),
+            misfit=_misfit(model, loss, softmax),
+        )
+        schedule = LearningRate(recipe.train, total_steps) if recipe is not None else None
+        run = _ShortRun(network, copy, record, recipe, schedule, listener)
+        return run.carry_out(images, labels, steps, min(batch_size, len(images)), seed)
+
+
+class _ShortRun:
+    """Trains the copy and keeps what is seen."""
+
+    def __init__(
+        self,
+        network: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        record: Record,
+        recipe: Recipe | None,
+        schedule: LearningRate | None,
+        listener: Listener,
+    ) -> None:
+        self._network = network
+        self._optimizer = optimizer
+        self._record = record
+        self._recipe = recipe
+        self._schedule = schedule
+        self._listener = listener
+        self._signals: list[ev.LayerStatistics] = []
+        self._losses: list[float] = []
+        self._accuracies: list[float] = []
+
+    def carry_out(self, images: Array, labels: Labels, steps: int, batch_size: int, seed: int) -> Diagnosis:
+        layers = kernel_layers(self._network)
+        self._optimizer.build(self._network.trainable_variables)
+        places = [layer.kernel for layer in layers]
+        train = self._recipe.train if self._recipe is not None else Train()
+        backend = make_steps(self._network, self._optimizer, train, places, pixels=images.dtype.name)
+        observer = Observer(self._network, layers, _few(images))
+        # The rules read events, here as in a training run.
+        self._see(ev.RunStarted(model="", dataset="", backend="", epochs=1, batch_size=batch_size, pid=0))
+        self._see(
+            ev.DataLoaded(
+                train_images=steps * batch_size, val_images=0, steps_per_epoch=steps, classes=0, where="memory"
+            )
+        )
+        total = right = 0.0
+        for step, taken in enumerate(_batches(len(images), batch_size, steps, seed), start=1):
+            if self._schedule is not None:
+                self._optimizer.learning_rate = self._schedule.at(step - 1)
+            look = step in FIRST_STEPS or step % LOOK_EVERY == 0 or step == steps
+            if look:
+                observer.before_step()
+            loss, count, norms = backend.train(images[taken], labels[taken], observe=look)
+            self._losses.append(float(ops.convert_to_numpy(loss)))
+            self._accuracies.append(float(ops.convert_to_numpy(count)) / len(taken))
+            total, right = total + self._losses[-1], right + self._accuracies[-1]
+            if np.isfinite(total):
+                self._see(self._step_done(step, total / step, right / step))
+            if look:
+                self._signals.append(observer.after_step(step, norms))
+                self._see(self._signals[-1])
+            if not np.isfinite(total):
+                self._see(ev.RunEnded(state="diverged", message="", step=step, elapsed=0.0, exit_code=1))
+            if self._record.diverged or self._learns():
+                break
+        self._record.spent = True
+        return Diagnosis(
+            findings=tuple(finding.for_recipe(self._recipe) for finding in find(self._record)),
+            signals=tuple(self._signals),
+            losses=tuple(self._losses),
+            accuracies=tuple(self._accuracies),
+            chance=self._record.chance,
+            architecture=self._record.architecture,
+            label_score=self._record.label_score,
+        )
+
+    def _step_done(self, step: int, mean_loss: float, accuracy: float) -> ev.StepDone:
+        return ev.StepDone(
+            step=step,
+            epoch=1,
+            loss=self._losses[-1],
+            mean_loss=mean_loss,
+            accuracy=accuracy,
+            learning_rate=float(ops.convert_to_numpy(self._optimizer.learning_rate)),
+            images_per_s=0.0,
+            elapsed=0.0,
+        )
+
+    def _see(self, event: ev.Event) -> None:
+        self._record.see(event)
+        self._listener(event)
+
+    def _learns(self) -> bool:
+        gate = the_rules().gate
+        window = self._record.window(gate.window)
+        return window is not None and window.loss <= gate.learnt_share * self._record.chance.loss
+
+
+def _batches(count: int, batch_size: int, steps: int, seed: int) -> Iterator[Array]:
+    """Places of whole batches, an epoch's order drawn anew each time."""
+    an_epoch = count // batch_size
+    for step in range(steps):
+        epoch, number = divmod(step, an_epoch)
+        order = random_for(seed, 1, epoch).permutation(count)
+        yield order[number * batch_size : (number + 1) * batch_size]
+
+
+def _architecture(network: keras.Model, images: Array) -> Architecture:
+    layers = kernel_layers(network)
+    if not layers:
+        raise ValueError("expected a model with trainable convolutions or dense layers, got none")
+    return read_architecture(network, layers, _few(images))
+
+
+def _few(images: Array) -> Array:
+    """The images that the layers are judged by."""
+    height, width, channels = images.shape[1:] if images.ndim == 4 else (1, 1, 1)
+    return images[: probe_size((height, width, channels))]
+
+
+def _images(x: Any) -> Array:
+    images = np.asarray(x)
+    if images.dtype.kind not in "uifb" or images.ndim < 2:
+        raise ValueError(f"x: expected numbers of shape (images, …), got {images.dtype} of shape {images.shape}")
+    if len(images) < FEWEST_IMAGES:
+        raise ValueError(f"x: expected at least {FEWEST_IMAGES} images, got {len(images)}")
+    if images.dtype != np.uint8:
+        images = images.astype(np.float32)
+    if images.dtype == np.float32 and not np.isfinite(images).all():
+        broken = int((~np.isfinite(images)).sum())
+        raise ValueError(f"x: expected finite numbers, got NaN or infinity in {broken:,} of {images.size:,} places")
+    return images
+
+
+def _labels(y: Any, images: Array, network: keras.Model) -> Labels:
+    expected = tuple(network.inputs[0].shape[1:])
+    if len(expected) != images.ndim - 1 or any(
+        size not in (None, got) for size, got in zip(expected, images.shape[1:], strict=True)
+    ):
+        raise ValueError(f"x: expected images of shape {expected}, got {images.shape[1:]}")
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or len(labels) != len(images):
+        hint = "; `y.argmax(axis=1)` makes classes of one-hot rows" if labels.ndim == 2 else ""
+        raise ValueError(f"y: expected {len(images)} classes, one an image, got shape {np.shape(y)}{hint}")
+    if labels.dtype.kind not in "ui":
+        raise ValueError(f"y: expected integers, got {labels.dtype}")
+    classes = int(network.outputs[0].shape[1])
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= classes:
+        raise ValueError(f"y: expected classes from 0 to {classes - 1}, got {lowest} to {highest}")
+    if lowest == highest:
+        raise ValueError(f"y: expected at least two classes, got {lowest} alone")
+    return labels.astype(np.int64)
+
+
+def _copied(asked: keras.optimizers.Optimizer | str | None, model: keras.Model) -> keras.optimizers.Optimizer:
+    """An optimizer like the one that is asked for, or the model's own, without its state."""
+    if asked is None:
+        asked = getattr(model, "optimizer", None) if getattr(model, "compiled", False) else None
+    if asked is None:
+        return keras.optimizers.Adam(learning_rate=LEARNING_RATE)
+    if isinstance(asked, str):
+        return keras.optimizers.get(asked)
+    if not isinstance(asked, keras.optimizers.Optimizer):
+        raise ValueError(f"optimizer: expected one of Keras's or its name, got {type(asked).__name__}")
+    copy: keras.optimizers.Optimizer = type(asked).from_config(asked.get_config())
+    return copy
+
+
+def _misfit(model: keras.Model, asked: Any, softmax: bool) -> bool:
+    """Whether a loss takes the model's logits for probabilities, or its softmax for logits."""
+    if asked is None:
+        asked = getattr(model, "loss", None) if getattr(model, "compiled", False) else None
+    if asked is None:
+        return False
+    name = asked if isinstance(asked, str) else getattr(asked, "name", None) or getattr(asked, "__name__", str(asked))
+    if str(name) not in CROSS_ENTROPIES:
+        expected = "sparse_categorical_crossentropy or categorical_crossentropy"
+        raise ValueError(f"loss: expected {expected}, got {name!r}")
+    from_logits = getattr(asked, "from_logits", None)
+    if from_logits is None:
+        from_logits = getattr(asked, "_fn_kwargs", {}).get("from_logits", False)
+    return bool(from_logits) == softmax
+
+
+CROSS_ENTROPIES = (
+    "sparse_categorical_crossentropy",
+    "categorical_crossentropy",
+    "SparseCategoricalCrossentropy",
+    "CategoricalCrossentropy",
+)

@@ -1,0 +1,103 @@
+"""The rules as data, out of ``rules.toml``: symptoms, thresholds with their sources, causes, remedies."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Value = str | float
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Condition(_Data):
+    """A figure, by its name in :mod:`kerascnn.diagnosis.measures`, with the threshold that it is beyond."""
+
+    measure: str
+    above: float | None = None
+    below: float | None = None
+
+    @model_validator(mode="after")
+    def _one_threshold(self) -> Condition:
+        if (self.above is None) == (self.below is None):
+            raise ValueError(f"{self.measure}: expected one of above and below")
+        return self
+
+    def holds(self, value: float) -> bool:
+        """Whether a value is beyond the threshold; NaN never is."""
+        return value > self.above if self.above is not None else self.below is not None and value < self.below
+
+
+class Link(Condition):
+    """One link of a chain of causes, with its words."""
+
+    words: str
+
+
+class Rule(_Data):
+    """What a symptom is known by, what it is caused by, and what helps."""
+
+    name: str
+    symptom: str
+    when: tuple[Condition, ...] = Field(min_length=1)
+    activations: tuple[str, ...] = ()
+    """Holds only for networks with one of these; for all where none is named."""
+    cause: str
+    source: str
+    warns: bool = False
+    explains: bool = False
+    chain: tuple[Link, ...] = ()
+    remedies: tuple[str, ...]
+
+
+class Remedy(_Data):
+    """What helps, in words and as changes of a recipe. ``solution`` is its number in the lecture."""
+
+    words: str
+    solution: int | None = None
+    set: dict[str, Value] = {}
+    times: dict[str, float] = {}
+    unless: str | None = None
+
+
+class Gate(_Data):
+    """When a network counts as not learning."""
+
+    symptom: str
+    diverged: str
+    window: int = Field(gt=0)
+    warm_up: int = Field(ge=0)
+    fewest: int = Field(ge=0)
+    loss_share: float = Field(gt=0, le=1)
+    learnt_share: float = Field(gt=0, le=1)
+    deviations: float = Field(gt=0)
+    source: str
+    unknown: str
+
+
+class Rules(_Data):
+    """All of ``rules.toml``."""
+
+    gate: Gate
+    rules: tuple[Rule, ...]
+    remedies: dict[str, Remedy]
+
+    @model_validator(mode="after")
+    def _remedies_are_there(self) -> Rules:
+        for rule in self.rules:
+            for name in rule.remedies:
+                if name not in self.remedies:
+                    raise ValueError(f"{rule.name}: expected a remedy out of the table, got {name!r}")
+        return self
+
+
+@cache
+def the_rules() -> Rules:
+    """The rules that come with kerascnn."""
+    text = (Path(__file__).parent / "rules.toml").read_text(encoding="utf-8")
+    return Rules.model_validate(tomllib.loads(text))

@@ -1,0 +1,139 @@
+"""What ``kerascnn diagnose`` is asked about: a network of a catalog, or one out of a file, with images for it.
+
+Importing this module imports no Keras; its functions do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kerascnn.data.batches import random_for
+from kerascnn.data.dataset import Dataset, absolute, classes_of, load_dataset, require
+from kerascnn.data.formats import Labels, Pixels
+from kerascnn.data.statistics import pixel_statistics
+from kerascnn.errors import UsageError
+from kerascnn.recipe import Recipe
+from kerascnn.training import backend as backends
+from kerascnn.training.session import Options
+
+if TYPE_CHECKING:
+    import keras
+
+    from kerascnn.diagnosis.diagnose import Diagnosis, Listener
+
+
+def diagnose_recipe(recipe: Recipe, options: Options, *, steps: int, listener: Listener) -> Diagnosis:
+    """Diagnose a recipe's network with its initial weights, its optimizer, batch and seed.
+
+    Raises:
+        BackendError, DatasetError: the backend or the dataset isn't here.
+        UsageError: there are too few images.
+    """
+    backends.activate(backends.choose_backend(options.backend).name, options.device)
+    from kerascnn.training.initial_weights import assign_initial_weights
+    from kerascnn.training.optimizer import make_optimizer
+    from kerascnn.zoo import build_model
+
+    dataset = load_dataset(recipe, data_dir=options.data_dir, download=options.download)
+    known = None
+    if recipe.train.scaling == "standardize":
+        known = pixel_statistics(dataset.whole_train, dataset.fingerprint).for_channels(recipe.input_shape[2])
+    model = build_model(recipe, mean=known.mean if known else None, deviation=known.deviation if known else None)
+    assign_initial_weights(model, recipe.train.seed)
+    optimizer = make_optimizer(recipe.train, model.trainable_variables)
+    return _diagnose(model, dataset, recipe.train.batch_size, recipe.train.seed, steps, listener, recipe, optimizer)
+
+
+def diagnose_file(
+    path: Path,
+    dataset: str,
+    options: Options,
+    *,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    unit: bool,
+    listener: Listener,
+) -> Diagnosis:
+    """Diagnose a network out of a ``.keras`` file, with the weights that are in it and the optimizer it was saved with.
+
+    Args:
+        path: a file of layers that come with Keras; it is never allowed to bring code.
+        dataset: a name or ``folder:PATH``; its images are adapted to the network's input.
+        options: backend, device, where data lies.
+        steps: of the short run.
+        batch_size: images in a step.
+        seed: of the choice and the order of images.
+        unit: give the network pixels from 0 to 1 instead of 0 to 255.
+        listener: called with each event of the short run.
+
+    Raises:
+        UsageError: it is no such file, or the network can't be diagnosed or fed with the dataset.
+        BackendError, DatasetError: the backend or the dataset isn't here.
+    """
+    backends.activate(backends.choose_backend(options.backend).name, options.device)
+    model = _read_model(path)
+    shape = tuple(model.inputs[0].shape[1:])
+    if len(model.inputs) != 1 or len(shape) != 3 or None in shape or shape[2] not in (1, 3):
+        raise UsageError(f"{path}: expected one input of height, width and 1 or 3 channels, got {shape}")
+    name = absolute(dataset)
+    require(name, options.data_dir, download=options.download)
+    classes = classes_of(name) or model.outputs[0].shape[-1]
+    recipe = Recipe(name="network", builder="file", dataset=name, input_shape=shape, classes=classes)
+    images = load_dataset(recipe, data_dir=options.data_dir, download=options.download)
+    return _diagnose(model, images, batch_size, seed, steps, listener, unit=unit)
+
+
+def _diagnose(
+    model: keras.Model,
+    dataset: Dataset,
+    batch_size: int,
+    seed: int,
+    steps: int,
+    listener: Listener,
+    recipe: Recipe | None = None,
+    optimizer: keras.optimizers.Optimizer | None = None,
+    *,
+    unit: bool = False,
+) -> Diagnosis:
+    from kerascnn.diagnosis.diagnose import examine
+
+    pixels, labels = _some(dataset, steps * batch_size, seed)
+    try:
+        return examine(
+            model,
+            pixels / 255.0 if unit else pixels,
+            labels,
+            optimizer=optimizer,
+            steps=steps,
+            batch_size=batch_size,
+            seed=seed,
+            recipe=recipe,
+            total_steps=recipe.train.epochs * -(-len(dataset.train) // batch_size) if recipe is not None else 0,
+            listener=listener,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _some(dataset: Dataset, count: int, seed: int) -> tuple[Pixels, Labels]:
+    chosen = random_for(seed, 0).permutation(len(dataset.train))[:count]
+    return dataset.train.read(chosen), dataset.train.labels[chosen]
+
+
+def _read_model(path: Path) -> keras.Model:
+    import keras
+
+    if not path.is_file() or path.suffix != ".keras":
+        raise UsageError(f"--keras: expected a file NAME.keras, got {path}")
+    try:
+        model = keras.models.load_model(path, safe_mode=True)
+    except Exception as error:
+        # Keras, zipfile and HDF5 each raise whatever they stumble over in a file that isn't theirs.
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UsageError(f"{path}: expected a model of Keras's own layers: {reason}") from None
+    for layer in model._flatten_layers(include_self=False):
+        if not type(layer).__module__.startswith("keras."):
+            raise UsageError(f"{path}: expected layers that come with Keras, got {type(layer).__name__} ({layer.name})")
+    return model

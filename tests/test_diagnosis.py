@@ -1,0 +1,312 @@
+"""The diagnosis of real networks on real images: what it finds, what it refuses, and that it leaves no trace."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import kerascnn
+from kerascnn.cli import app
+from kerascnn.diagnosis.subjects import diagnose_recipe
+from kerascnn.errors import UsageError
+from kerascnn.runs import events as ev
+from kerascnn.runs.directory import open_run
+from kerascnn.training.session import Options
+from tests.conftest import OWN_CATALOG
+from tests.test_training import own
+
+pytestmark = pytest.mark.backend
+
+SAMPLE = Path(kerascnn.__file__).parent / "data" / "sample" / "fashion_mnist_mini.npz"
+
+
+@pytest.fixture(scope="module")
+def clothes() -> tuple[Any, Any]:
+    """1,600 images of 14×14, from 0 to 1, in 10 classes."""
+    with np.load(SAMPLE) as sample:
+        images, labels = sample["x_train"][:1600, ::2, ::2, None], sample["y_train"][:1600]
+    return (images / 255).astype(np.float32), labels.astype(np.int64)
+
+
+def network(keras: Any, depth: int = 1, activation: str = "relu", **options: Any) -> Any:
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    inputs = layers.Input((14, 14, 1))
+    x = inputs
+    for number in range(depth):
+        x = layers.Conv2D(8, 3, padding="same", activation=activation, name=f"conv{number + 1}", **options)(x)
+    x = layers.Dense(16, activation=activation, name="hidden", **options)(layers.Flatten()(layers.MaxPooling2D()(x)))
+    return keras.Model(inputs, layers.Dense(10, name="logits")(x))
+
+
+def test_a_healthy_network_is_left_in_peace(keras: Any, clothes: Any) -> None:
+    found = kerascnn.diagnose(network(keras, kernel_initializer="he_normal"), *clothes)
+    assert found.healthy
+    assert found.findings == ()
+    assert not found.undecided
+    assert found.steps < 200
+    assert found.losses[-1] < 2
+    assert [look.step for look in found.signals][:5] == [1, 2, 5, 10, 20]
+    assert found.label_score is not None
+    assert found.label_score > 10
+    assert json.loads(json.dumps(found.to_dict()))["healthy"] is True
+
+
+def test_sigmoids_in_depth_are_named_and_the_model_is_untouched(keras: Any, clothes: Any) -> None:
+    model = network(keras, depth=8, activation="sigmoid")
+    before = [np.array(keras.ops.convert_to_numpy(variable)) for variable in model.variables]
+    found = kerascnn.diagnose(model, *clothes, steps=100)
+    verdict = found.findings[0]
+    assert not found.healthy
+    assert (verdict.severity, verdict.rule, verdict.layer) == ("verdict", "vanishing gradient", "conv1")
+    assert verdict.remedies[0].name == "relu_he"
+    assert verdict.remedies[0].changes == {}
+    after = [np.array(keras.ops.convert_to_numpy(variable)) for variable in model.variables]
+    assert all((a == b).all() for a, b in zip(before, after, strict=True))
+
+
+def test_labels_of_other_images_are_found_out(keras: Any, clothes: Any) -> None:
+    images, labels = clothes
+    mixed_up = np.random.default_rng(0).permutation(labels)
+    found = kerascnn.diagnose(network(keras, kernel_initializer="he_normal"), images, mixed_up, steps=100)
+    assert found.findings[0].rule == "labels"
+
+
+def test_steps_that_are_too_large_are_named(keras: Any, clothes: Any) -> None:
+    found = kerascnn.diagnose(network(keras, depth=4), *clothes, optimizer=keras.optimizers.Adam(0.3), steps=100)
+    assert found.findings[0].rule == "steps too large"
+
+
+class StopError(Exception):
+    pass
+
+
+def test_a_diagnosis_that_diverges_at_once_is_one_too(keras: Any, clothes: Any) -> None:
+    images, labels = clothes
+    found = kerascnn.diagnose(network(keras), images * 1e4, labels, optimizer=keras.optimizers.SGD(1e8), steps=20)
+    assert found.findings[0].symptom == "diverges"
+    assert found.findings[0].rule == "input scale"
+    assert found.steps < 5
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["losses"][-1] in ("nan", "inf")
+
+
+def test_a_recipes_network_begins_with_its_warm_up(keras: Any) -> None:
+    rates: list[float] = []
+
+    def listener(event: ev.Event) -> None:
+        if isinstance(event, ev.StepDone):
+            rates.append(event.learning_rate)
+
+    recipe = own("tiny", train__warm_up={"steps": 4, "factor": 0.2, "shape": "flat"})
+    diagnose_recipe(recipe, Options(download=False), steps=6, listener=listener)
+    assert rates == pytest.approx([2e-4] * 4 + [1e-3] * 2)
+
+
+def stateful(keras: Any) -> Any:
+    """A compiled model, trained for a step, with all kinds of state."""
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            layers.Input((14, 14, 1)),
+            layers.Conv2D(4, 3),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Dropout(0.5, seed=1),
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+@pytest.mark.parametrize("error", [None, StopError, KeyboardInterrupt])
+def test_nothing_that_the_process_or_the_model_has_is_changed(keras: Any, clothes: Any, error: Any) -> None:
+    images, labels = clothes
+    model = stateful(keras)
+    model.train_on_batch(images[:64], labels[:64])
+
+    def state() -> list[Any]:
+        variables = [*model.variables, *model.optimizer.variables]
+        variables += [layer.seed_generator.state for layer in model.layers if hasattr(layer, "seed_generator")]
+        return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+    def listener(event: ev.Event) -> None:
+        if error is not None and isinstance(event, ev.StepDone) and event.step == 3:
+            raise error
+
+    before, python = state(), random.getstate()
+    if error is None:
+        kerascnn.diagnose(model, images, labels, steps=4)
+    else:
+        with pytest.raises(error):
+            kerascnn.diagnose(model, images, labels, steps=4, listener=listener)
+    after = state()
+    assert len(before) == len(after) > 10
+    assert all((a == b).all() for a, b in zip(before, after, strict=True))
+    assert random.getstate() == python
+
+
+def test_the_same_seed_finds_the_same(keras: Any, clothes: Any) -> None:
+    model = stateful(keras)
+    one, two = (kerascnn.diagnose(model, *clothes, steps=6, seed=3) for _ in range(2))
+    assert one.losses == two.losses
+    assert kerascnn.diagnose(model, *clothes, steps=6, seed=4).losses != one.losses
+
+
+def test_it_begins_with_the_models_own_weights(keras: Any, clothes: Any) -> None:
+    model = network(keras)
+    # A logit of 20 for the first class costs nearly 20 nats on nine images of ten.
+    model.get_layer("logits").bias.assign(np.array([20.0] + [0.0] * 9, dtype=np.float32))
+    found = kerascnn.diagnose(model, *clothes, steps=2)
+    assert found.losses[0] > 15
+    assert [one.rule for one in found.findings] == ["loss at start"]
+
+
+def test_a_softmax_at_the_end_is_the_same_network(keras: Any, clothes: Any) -> None:
+    layers = keras.layers
+    logits = network(keras)
+    separate = keras.Model(logits.inputs, layers.Softmax()(logits.outputs[0]))
+    inside = keras.Sequential([layers.Input((14, 14, 1)), logits, layers.Activation("softmax")])
+    expected = kerascnn.diagnose(logits, *clothes, steps=3).losses
+    for model in (separate, inside):
+        found = kerascnn.diagnose(model, *clothes, steps=3)
+        assert found.losses == pytest.approx(expected, rel=1e-4)
+        assert found.signals[0].layers == ("conv1", "hidden", "logits")
+
+
+def test_a_loss_that_takes_logits_for_probabilities_is_warned_of(keras: Any, clothes: Any) -> None:
+    model = network(keras)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    assert [one.rule for one in kerascnn.diagnose(model, *clothes, steps=3).findings] == ["loss and output"]
+    fitting = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    assert kerascnn.diagnose(model, *clothes, steps=3, loss=fitting).findings == ()
+
+
+def test_images_that_see_each_other_are_found(keras: Any, clothes: Any) -> None:
+    inputs = keras.layers.Input((14, 14, 1))
+    x = keras.layers.Flatten()(inputs)
+    x = x - keras.ops.mean(x, axis=0, keepdims=True)
+    model = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Dense(8, activation="relu")(x)))
+    assert "images mixed" in [one.rule for one in kerascnn.diagnose(model, *clothes, steps=3).findings]
+
+
+def two_headed(keras: Any) -> Any:
+    model = network(keras)
+    return keras.Model(model.inputs, [model.outputs[0], model.outputs[0]])
+
+
+def subclassed(keras: Any) -> Any:
+    class Own(keras.Model):  # type: ignore[misc]
+        def call(self, x: Any) -> Any:
+            return x
+
+    return Own()
+
+
+def without_weights(keras: Any) -> Any:
+    return keras.Sequential([keras.layers.Input((14, 14, 1)), keras.layers.Flatten()])
+
+
+def one_logit(keras: Any) -> Any:
+    return keras.Sequential([keras.layers.Input((14, 14, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (two_headed, "one output, got 2"),
+        (subclassed, "a functional or sequential model, got Own"),
+        (without_weights, "trainable convolutions or dense layers, got none"),
+        (one_logit, "at least 2 classes"),
+    ],
+)
+def test_a_model_of_another_kind_is_refused(keras: Any, clothes: Any, make: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        kerascnn.diagnose(make(keras), *clothes)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x, y: (x[:, :7], y), r"expected images of shape \(14, 14, 1\), got \(7, 14, 1\)"),
+        (lambda x, y: (x[:8], y[:8]), "at least 32 images, got 8"),
+        (lambda x, y: (np.where(x > 0.99, np.nan, x), y), "finite numbers, got NaN"),
+        (lambda x, y: (x.astype(str), y), "x: expected numbers"),
+        (lambda x, y: (x, y[:-1]), "1600 classes, one an image, got shape"),
+        (lambda x, y: (x, np.eye(10)[y]), r"y.argmax\(axis=1\)"),
+        (lambda x, y: (x, y + 1), "classes from 0 to 9, got 1 to 10"),
+        (lambda x, y: (x, y / 2), "expected integers, got float64"),
+        (lambda x, y: (x, y * 0), "at least two classes, got 0 alone"),
+    ],
+)
+def test_images_and_labels_that_cannot_be_meant_are_refused(keras: Any, clothes: Any, change: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        kerascnn.diagnose(network(keras), *change(*clothes))
+
+
+def test_another_loss_or_optimizer_is_refused(keras: Any, clothes: Any) -> None:
+    with pytest.raises(ValueError, match=r"loss: expected sparse_categorical_crossentropy or .*, got 'mse'"):
+        kerascnn.diagnose(network(keras), *clothes, loss="mse")
+    with pytest.raises(ValueError, match="optimizer: expected one of Keras's or its name, got float"):
+        kerascnn.diagnose(network(keras), *clothes, optimizer=0.1)
+
+
+def test_a_training_that_diverges_says_why_before_its_end(keras: Any) -> None:
+    recipe = own("tiny", train__scaling="none", train__optimizer={"name": "sgd", "learning_rate": 1000.0})
+    run = open_run(kerascnn.train(recipe).run_dir)
+    *_, found, end = run.events()
+    assert isinstance(found, ev.Found)
+    assert isinstance(end, ev.RunEnded)
+    assert (found.severity, found.symptom, found.rule) == ("verdict", "diverges", "input scale")
+    assert (end.state, end.step) == ("diverged", found.step)
+    warning = next(ev.of_kind(run.events(), ev.Found))
+    assert (warning.rule, warning.step) == ("input scale", 1)
+    assert "scale the pixels to [0, 1] (solution 1): --set train.scaling=unit" in warning.remedies
+
+
+def command(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["diagnose", *map(str, arguments)])
+
+
+def test_the_command_shows_the_cause_and_ends_with_1(keras: Any) -> None:
+    shown = command("tiny", "--catalog", OWN_CATALOG, "--learning-rate", 1e-8, "--steps", 100, "--offline")
+    assert shown.exit_code == 1, shown.output
+    assert "it does not learn: steps too small" in shown.stdout
+    assert "ten times the learning rate (solution 6): --set train.optimizer.learning_rate=1e-07" in shown.stdout
+    layer = next(line for line in shown.stdout.splitlines() if line.startswith("block1_conv1"))
+    assert "████████████████" in layer
+
+
+def test_the_command_reads_a_saved_model(keras: Any) -> None:
+    layers = keras.layers
+    model = keras.Sequential([layers.Input((28, 28, 1)), layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(10)])
+    model.save("saved.keras")
+    shown = command("--keras", "saved.keras", "--dataset", "fashion_mnist_mini", "--steps", 120, "--json")
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.stdout)
+    assert found["healthy"] is True
+    assert found["signals"][0]["layers"] == [model.layers[-1].name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "expected a MODEL"),
+        (["plain9_relu", "--keras", "a.keras"], "expected a MODEL"),
+        (["--keras", "a.keras"], "expected --dataset beside it"),
+        (["--keras", "a.keras", "--dataset", "fashion_mnist_mini"], "expected a file NAME.keras, got a.keras"),
+        (["--keras", "broken.keras", "--dataset", "fashion_mnist_mini"], "expected a model of Keras's own layers"),
+    ],
+)
+def test_the_command_refuses_what_cannot_be_meant(keras: Any, arguments: list[str], said: str) -> None:
+    Path("broken.keras").write_bytes(b"no zip")
+    shown = command(*arguments)
+    assert isinstance(shown.exception, UsageError)
+    assert said in str(shown.exception)

@@ -1,0 +1,3 @@
+from typing import Any
+
+def linear(x: Any) -> Any: ...

@@ -1,0 +1,6 @@
+from pathlib import Path
+
+from keras import Model
+
+def clone_model(model: Model) -> Model: ...
+def load_model(filepath: str | Path, *, compile: bool = ..., safe_mode: bool = ...) -> Model: ...

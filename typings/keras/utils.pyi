@@ -1,0 +1,3 @@
+from keras import KerasTensor
+
+def get_source_inputs(tensor: KerasTensor) -> list[KerasTensor]: ...
