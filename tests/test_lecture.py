@@ -471,7 +471,7 @@ def test_three_steps_are_trained_judged_and_reported(
 ) -> None:
     place = tmp_path / "lecture"
     command = ["lecture", "run", "--dir", place, "--backend", backend, "--dataset", "fashion_mnist_mini", "--offline"]
-    command += ["--steps", "34", "--only", "1", "--only", "4", "--only", "8"]
+    command += ["--steps", "34", "--only", "1,4", "--only", "8"]
     first = place / "runs" / "1-cnn2_fmnist" / f"{backend}-seed0"
 
     process = start_command(*command)

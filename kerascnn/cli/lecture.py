@@ -49,7 +49,7 @@ def lecture(
 def run(
     quick: Annotated[bool, typer.Option("--quick", help="Small steps until it is decided; the default.")] = False,
     full: Annotated[bool, typer.Option("--full", help="The lecture's batch and epochs, for a GPU.")] = False,
-    only: Annotated[list[str] | None, typer.Option(metavar="STEP", help="Only this step; may be repeated.")] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="STEPS", help="Only these steps, such as 4,6,8.")] = None,
     backend: Backend = None,
     device: Device = "auto",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each step, with seeds 0, 1, …")] = 1,
@@ -66,7 +66,7 @@ def run(
     check_device(device)
     budget = "full" if full else "quick"
     place = LectureFolder(folder or Path(f"lecture-{budget}"))
-    chosen = the_argument().chosen(only or [])
+    chosen = the_argument().chosen([id_.strip() for text in only or [] for id_ in text.split(",")])
     settings = Settings(budget=budget, steps=steps, dataset=absolute(dataset) if dataset else None, data_note=data_note)
     options = session.Options(
         backend=backend, device=device, data_dir=data_dir, download=not offline, command=list(sys.argv)

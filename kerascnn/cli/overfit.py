@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -26,11 +26,16 @@ from kerascnn.cli.options import (
 from kerascnn.cli.output import print_json, say, stderr
 from kerascnn.cli.progress import PLAIN_EVERY_S, make_bar
 from kerascnn.data.dataset import absolute
+from kerascnn.diagnosis.rules import the_rules
 from kerascnn.recipe import Recipe
 from kerascnn.training import session
 from kerascnn.training.overfit import IMAGES, STEPS, Overfit, Watch
 from kerascnn.training.overfit import overfit as overfit_one_batch
 from kerascnn.wording import percent
+
+RATE = "train.optimizer.learning_rate"
+# Where a recipe has any other value than this, it has a form of the remedy already.
+NOTHING = {"batch_norm": "none", "skip": "none"}
 
 
 def overfit(
@@ -128,34 +133,34 @@ def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def _remedies(options: list[tuple[str, str]]) -> list[str]:
-    width = max(len(option) for option, _ in options)
-    return [f"  {option:<{width}}  {words}" for option, words in options]
+def _remedies(options: Iterable[tuple[str, str]]) -> list[str]:
+    rows = list(options)
+    width = max(len(option) for option, _ in rows)
+    return [f"  {option:<{width}}  {words}" for option, words in rows]
 
 
-def _smaller(recipe: Recipe) -> list[tuple[str, str]]:
+def _smaller(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Against steps that are too large."""
-    rate = recipe.train.optimizer.learning_rate / 10
-    found = [(f"--set train.optimizer.learning_rate={rate:g}", "a tenth of the learning rate")]
-    if not recipe.train.clip_norm:
-        found.append(("--set train.clip_norm=1", "gradients no longer than 1"))
-    return found + [remedy for remedy in _brought_back(recipe) if "batch_norm" in remedy[0] or "scaling" in remedy[0]]
+    return _lacking(recipe, ("lower_rate", "clip", "standardize", "batch_norm"))
 
 
-def _brought_back(recipe: Recipe) -> list[tuple[str, str]]:
-    """The lecture's solutions that a recipe doesn't have yet, in the lecture's order."""
-    found = []
-    if recipe.activation in ("sigmoid", "tanh"):
-        found.append(("--set activation=relu", f"ReLU: through {recipe.activation} gradients vanish layer by layer"))
-    if recipe.train.scaling not in ("standardize", "caffe"):
-        found.append(("--set train.scaling=standardize", "pixels of mean 0 and deviation 1"))
-    if recipe.batch_norm == "none":
-        found.append(("--set batch_norm=after", "BatchNorm after each activation"))
-    if not recipe.initializer.startswith("he_"):
-        found.append(("--set initializer=he_normal", "He's first weights, made for ReLU"))
-    if recipe.activation == "relu":
-        found.append(("--set activation=silu", "SiLU, which passes something on where ReLU is dead"))
-    if getattr(recipe, "skip", None) == "none":
-        found.append(("--set skip=group", "a skip over each group"))
-    rate = recipe.train.optimizer.learning_rate / 10
-    return [*found, (f"--set train.optimizer.learning_rate={rate:g}", "a tenth of the learning rate")]
+def _brought_back(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """The lecture's solutions that a recipe doesn't have yet."""
+    first = ("relu_he",) if recipe.activation in ("sigmoid", "tanh") else ()
+    return _lacking(recipe, (*first, "standardize", "batch_norm", "he", "silu", "skip", "lower_rate"))
+
+
+def _lacking(recipe: Recipe, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Remedies of the diagnosis that this recipe has keys for and doesn't have yet, as options and in words."""
+    own = {**recipe.model_dump(), **{f"train.{key}": value for key, value in recipe.train.model_dump().items()}}
+    own |= {f"train.optimizer.{key}": value for key, value in recipe.train.optimizer.model_dump().items()}
+    for name in names:
+        remedy = the_rules().remedies[name]
+        changes = remedy.changes({RATE: recipe.train.optimizer.learning_rate})
+        has_its_own = any(key in NOTHING and own.get(key) != NOTHING[key] for key in changes)
+        known = changes.keys() <= own.keys()
+        if known and not has_its_own and any(own[key] != value for key, value in changes.items()):
+            options = " ".join(
+                f"--set {key}={value if isinstance(value, str) else f'{value:g}'}" for key, value in changes.items()
+            )
+            yield options, remedy.words

@@ -198,8 +198,7 @@ def _advice(names: tuple[str, ...], rules: Rules, record: Record) -> Iterator[Ad
     rates = {"train.optimizer.learning_rate": record.base_rate}
     for name in offered[:MOST_REMEDIES]:
         remedy = rules.remedies[name]
-        scaled = {key: float(f"{rates[key] * factor:.6g}") for key, factor in remedy.times.items() if rates[key] > 0}
-        yield Advice(name, remedy.words, remedy.solution, {**remedy.set, **scaled})
+        yield Advice(name, remedy.words, remedy.solution, remedy.changes(rates))
 
 
 def _is_new(remedy: Remedy, architecture: Architecture) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -63,6 +64,11 @@ class Remedy(_Data):
     set: dict[str, Value] = {}
     times: dict[str, float] = {}
     unless: str | None = None
+
+    def changes(self, numbers: Mapping[str, float]) -> dict[str, Value]:
+        """The recipe's keys with their new values. ``numbers`` are the old ones of the keys in ``times``, if known."""
+        known = {key: numbers.get(key, 0.0) for key in self.times}
+        return {**self.set, **{key: float(f"{old * self.times[key]:.6g}") for key, old in known.items() if old > 0}}
 
 
 class Gate(_Data):

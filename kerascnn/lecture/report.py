@@ -310,7 +310,7 @@ def _commands(backend: str, groups: Sequence[Group], settings: Settings) -> Iter
         by_seeds.setdefault(max(one.step_run.seed for one in runs) + 1, []).append(step.id)
     for seeds, ids in sorted(by_seeds.items()):
         words = ["kerascnn lecture run", f"--{settings.budget}", f"--backend {backend}", f"--seeds {seeds}"]
-        words += [] if len(ids) == every else [f"--only {id_}" for id_ in ids]
+        words += [] if len(ids) == every else [f"--only {','.join(ids)}"]
         words += [f"--steps {settings.steps}"] if settings.steps else []
         words += [f"--dataset {_dataset(settings)}"] if settings.dataset else []
         yield " ".join(words)
