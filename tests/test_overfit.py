@@ -270,6 +270,7 @@ def test_the_command_ends_with_1_and_what_to_try_where_it_is_not(kerascnn_comman
         "train.scaling=standardize",
         "batch_norm=after",
         "initializer=he_normal",
+        "activation=silu",
         "skip=group",
         "train.optimizer.learning_rate=0.001",
     ]
