@@ -334,6 +334,21 @@ def test_the_report_puts_claim_beside_measurement(tmp_path: Path) -> None:
     assert str(tmp_path) not in text
 
 
+def test_seeds_that_agree_are_told_once(tmp_path: Path) -> None:
+    folder = LectureFolder(tmp_path / "lecture")
+    folder.begin(Settings(budget="quick"))
+    for step in the_argument().steps:
+        for seed, losses in enumerate({"4": [AT_CHANCE] * 2, "9": [FALLING, FALLING]}.get(step.id, [])):
+            one = folder.step_run(step, "torch", seed)
+            create_run(one.run.path, load_recipe(step.model), ["a test"])
+            ended = ev.RunEnded(state="finished", message="", step=100, elapsed=100.0, exit_code=0)
+            events = [*recorded(losses), layers_at(1, 0.0), layers_at(90, 1.0), ended]
+            one.run.events_file.write_text("".join(event.model_dump_json() + "\n" for event in events))
+    text = write_report(folder)[0].read_text()
+    assert "| never below 98 % of chance in 100 steps: lowest mean loss 2.302 and 2.302, chance 2.303 |" in text
+    assert re.search(r"\| learns: 95 % of chance at step (\d+) and \1 \|", text)
+
+
 def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
     folder = made_up_lecture(tmp_path / "lecture")
     markdown, page = write_report(folder)

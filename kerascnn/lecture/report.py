@@ -19,7 +19,7 @@ from kerascnn.lecture import figures
 from kerascnn.lecture.argument import Argument, Rule, the_argument
 from kerascnn.lecture.figures import Group
 from kerascnn.lecture.folder import LectureFolder, Settings, Shown
-from kerascnn.lecture.verdicts import AS_CLAIMED, NO_CLAIM, NOT_AS_CLAIMED, UNDECIDED, Verdict, together
+from kerascnn.lecture.verdicts import AS_CLAIMED, NO_CLAIM, NOT_AS_CLAIMED, UNDECIDED, Verdict, never_below, together
 from kerascnn.runs import events as ev
 from kerascnn.runs.files import write_text
 from kerascnn.wording import duration, whole_percent
@@ -178,6 +178,10 @@ def _measured(runs: Sequence[Shown]) -> str:
     if agree and all(text.startswith("learns") for text in words):
         steps = _listed([str(one.learnt_at) for one in measured])
         return f"learns: {whole_percent(measured[0].learnt_share)} of chance at step {steps}"
+    if len(runs) > 1 and all(_stays(one) for one in runs) and len({one.last for one in measured}) == 1:
+        first = measured[0]
+        lowest = _listed([f"{one.lowest:.3f}" for one in measured])
+        return f"{never_below(first)}: lowest mean loss {lowest}, chance {first.chance:.3f}"
     if len(set(words)) == 1:
         return words[0]
     return "; ".join(f"seed {one.step_run.seed}: {text}" for one, text in zip(runs, words, strict=True))

@@ -146,10 +146,15 @@ def _in_words(measured: Measured) -> str:
     if measured.learnt_at is not None:
         return f"learns: {whole_percent(measured.learnt_share)} of chance at step {measured.learnt_at}"
     if measured.behaviour == "does not learn":
-        what = f"never below {whole_percent(measured.chance_share)} of chance in {measured.last} steps"
+        what = never_below(measured)
     else:
         what = "between chance and learning" if measured.ended else f"under way, step {measured.last}"
     return f"{what}: lowest mean loss {measured.lowest:.3f} at step {measured.lowest_at}, chance {measured.chance:.3f}"
+
+
+def never_below(measured: Measured) -> str:
+    """What a network that does not learn has done, in words."""
+    return f"never below {whole_percent(measured.chance_share)} of chance in {measured.last} steps"
 
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:
