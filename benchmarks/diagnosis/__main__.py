@@ -53,7 +53,10 @@ def in_a_process(network: Network, asked: argparse.Namespace) -> dict[str, Any] 
     command = [sys.executable, "-m", "benchmarks.diagnosis", asked.what]
     command += ["--network", network.name, "--backend", asked.backend]
     command += ["--data-dir", str(asked.data_dir)] if asked.data_dir else []
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    # One thread: networks this small gain nothing from a second, and wait for it where the machine is busy.
+    finished = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={"OMP_NUM_THREADS": "1", **os.environ}
+    )
     if finished.returncode:
         print(f"{network.name}: exit code {finished.returncode}\n{finished.stderr[-2000:]}", file=sys.stderr)
         return None
@@ -63,7 +66,7 @@ def in_a_process(network: Network, asked: argparse.Namespace) -> dict[str, Any] 
 
 def alone(network: Network, asked: argparse.Namespace) -> dict[str, Any]:
     """What is asked of one network, in this process."""
-    from kerascnn.training.backend import activate, versions
+    from kerascnn.training.backend import activate, thread_count, versions
 
     activate(asked.backend, "cpu")
     os.environ["KERAS_BACKEND"] = asked.backend
@@ -74,6 +77,7 @@ def alone(network: Network, asked: argparse.Namespace) -> dict[str, Any]:
         "part": network.part,
         **found,
         "command": f"python -m benchmarks.diagnosis {asked.what} --network '{network.name}' --backend {asked.backend}",
+        "threads": thread_count(asked.backend),
         "versions": versions(asked.backend),
     }
 
