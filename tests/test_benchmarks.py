@@ -63,7 +63,7 @@ def test_causes_are_rules_that_there_are() -> None:
         (2.30, 0.11, "does not learn"),
         (9.0, 0.1, "does not learn"),
         (9.0, 0.3, "in between"),
-        (math.nan, 0.1, "does not learn"),
+        (math.nan, 0.4, "does not learn"),
     ],
 )
 def test_what_a_training_says(loss: float, accuracy: float, expected: str) -> None:
@@ -139,14 +139,15 @@ def test_only_networks_of_known_truth_are_judged_and_the_table_tells_the_rest(
         (ill, False, True, 0),
         (well, True, False, 1),
     ]
-    print_table(found, Counter(["seeds disagree"]), "calibration")
+    print_table(found, Counter(["seeds disagree"]), [1.0, 3.0], "calibration")
     printed = capsys.readouterr().out
     assert "| does not learn | 1 | 0 |" in printed
     assert "| learns | 0 | 1 |" in printed
     assert "Balanced accuracy 1.000" in printed
+    assert "Seconds per training of the truth: median 2.0, at most 3.0" in printed
     assert "Left out: 1 seeds disagree" in printed
     assert f"| {ill.family} | 1 | 1 | 1 of 1 |" in printed
-    print_table(judge(truths, [record(ill), record(well, ("verdict", "labels"))]), Counter(), "calibration")
+    print_table(judge(truths, [record(ill), record(well, ("verdict", "labels"))]), Counter(), [1.0], "calibration")
     printed = capsys.readouterr().out
     assert f"| missed | {ill.name} | nothing |" in printed
     assert f"| verdict on a network that learns | {well.name} | labels |" in printed

@@ -127,7 +127,8 @@ def table(asked: argparse.Namespace) -> None:
     if waiting:
         left_out["not diagnosed yet"] = waiting
     versions = ", ".join(f"{name} {version}" for name, version in diagnoses[-1]["versions"].items())
-    print_table(judged, left_out, f"{asked.part} ({versions}; rules {rules_fingerprint()})")
+    trainings = [seconds for one in truths for seconds in one["seconds"]]
+    print_table(judged, left_out, trainings, f"{asked.part} ({versions}; rules {rules_fingerprint()})")
 
 
 def main() -> None:

@@ -80,19 +80,17 @@ def balanced_accuracy(judged: Sequence[Judged]) -> tuple[float, float, float]:
 
     The interval puts Wilson's two together by Newcombe's method of variance estimates recovery.
     """
-    found, quiet = (
-        wilson(sum(one.verdict is not learns for one in kind), len(kind))
-        for learns in (False, True)
-        for kind in [[one for one in judged if one.learns is learns]]
-    )
+    ill, well = [one for one in judged if not one.learns], [one for one in judged if one.learns]
+    found = wilson(sum(one.verdict for one in ill), len(ill))
+    quiet = wilson(sum(not one.verdict for one in well), len(well))
     value = (found[0] + quiet[0]) / 2
     below = math.hypot(found[0] - found[1], quiet[0] - quiet[1]) / 2
     above = math.hypot(found[2] - found[0], quiet[2] - quiet[0]) / 2
     return value, max(0.0, value - below), min(1.0, value + above)
 
 
-def print_table(judged: Sequence[Judged], left_out: Counter[str], heading: str) -> None:
-    """All figures as Markdown."""
+def print_table(judged: Sequence[Judged], left_out: Counter[str], trainings: Sequence[float], heading: str) -> None:
+    """All figures as Markdown; ``trainings`` are the seconds of those that the truth took."""
     ill, well = [one for one in judged if not one.learns], [one for one in judged if one.learns]
     caused = [one for one in ill if one.cause_named is not None]
     named = wilson(sum(one.cause_named is True for one in caused), len(caused))
@@ -105,9 +103,12 @@ def print_table(judged: Sequence[Judged], left_out: Counter[str], heading: str) 
     warned = sum(one.warnings for one in well) / len(well) if well else math.nan
     seconds = [one.seconds for one in judged]
     print(f"- Balanced accuracy {with_interval(balanced_accuracy(judged))}")
-    print(f"- Cause among the first {MOST_FINDINGS} findings {with_interval(named)}, of {len(caused)} with a known one")
+    print(f"- Cause among the first {MOST_FINDINGS} findings {with_interval(named)}, of {len(caused)} built to fail")
     print(f"- Warnings per network that learns: {warned:.2f}")
-    print(f"- Seconds per diagnosis: {statistics.median(seconds):.1f}, at most {max(seconds):.1f}")
+    print(f"- Seconds per diagnosis: median {statistics.median(seconds):.1f}, at most {max(seconds):.1f}")
+    print(
+        f"- Seconds per training of the truth: median {statistics.median(trainings):.1f}, at most {max(trainings):.1f}"
+    )
     print(f"- Left out: {', '.join(f'{count} {why}' for why, count in sorted(left_out.items())) or 'none'}\n")
     print("| family | does not learn | verdicts | cause named | learns | verdicts | warnings |")
     print("|---|---|---|---|---|---|---|")

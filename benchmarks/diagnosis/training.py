@@ -25,7 +25,7 @@ DIAGNOSIS_SEED = 3
 # A network learns if the mean loss over the window is at most this share of what the labels' frequencies give, and the
 # accuracy at least so many times the commonest class's share.
 LEARNT_LOSS, LEARNT_ACCURACY = 0.90, 2.0
-# It does not if it is above the one and below the other of these. What lies between is left out.
+# It does not if it is above the one and below the other of these, or its loss is no number. What lies between is left out.
 UNLEARNT_LOSS, UNLEARNT_ACCURACY = 0.97, 1.5
 
 
@@ -76,7 +76,7 @@ def outcome(loss: float, accuracy: float, chance: float, share: float) -> str:
     """What the last window says of one training."""
     if loss <= LEARNT_LOSS * chance and accuracy >= LEARNT_ACCURACY * share:
         return "learns"
-    if not loss < UNLEARNT_LOSS * chance and accuracy <= UNLEARNT_ACCURACY * share:
+    if not math.isfinite(loss) or (loss >= UNLEARNT_LOSS * chance and accuracy <= UNLEARNT_ACCURACY * share):
         return "does not learn"
     return "in between"
 
