@@ -25,7 +25,8 @@ DIAGNOSIS_SEED = 3
 # A network learns if the mean loss over the window is at most this share of what the labels' frequencies give, and the
 # accuracy at least so many times the commonest class's share.
 LEARNT_LOSS, LEARNT_ACCURACY = 0.90, 2.0
-# It does not if it is above the one and below the other of these, or its loss is no number. What lies between is left out.
+# It does not if it is above the one and below the other of these, or if its loss is no number. What lies between is
+# left out.
 UNLEARNT_LOSS, UNLEARNT_ACCURACY = 0.97, 1.5
 
 
