@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.diagnosis.networks import NETWORKS, Network
 from benchmarks.diagnosis.scores import judge, print_table
-from benchmarks.diagnosis.training import BUDGET, find_diagnosis, find_truth, rules_fingerprint
+from benchmarks.diagnosis.training import BUDGET, METHOD, find_diagnosis, find_truth, rules_fingerprint
 
 
 def work_through(asked: argparse.Namespace) -> int:
@@ -128,6 +128,7 @@ def table(asked: argparse.Namespace) -> None:
         left_out["not diagnosed yet"] = waiting
     versions = ", ".join(f"{name} {version}" for name, version in diagnoses[-1]["versions"].items())
     trainings = [seconds for one in truths for seconds in one["seconds"]]
+    print(f"{METHOD}\n")
     print_table(judged, left_out, trainings, f"{asked.part} ({versions}; rules {rules_fingerprint()})")
 
 
