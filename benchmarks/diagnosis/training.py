@@ -31,11 +31,11 @@ UNLEARNT_LOSS, UNLEARNT_ACCURACY = 0.97, 1.5
 
 
 METHOD = f"""
-Truth: trained for {BUDGET} steps of {BATCH_SIZE} images by Keras's `fit`, seeds {TRUTH_SEEDS[0]} and
-{TRUTH_SEEDS[1]}. A network learns if over the last {WINDOW} steps the mean loss is at most {LEARNT_LOSS} of what the labels'
-frequencies give and the accuracy at least {LEARNT_ACCURACY:g} times the commonest class's share; it does not if they are at least
-{UNLEARNT_LOSS} and at most {UNLEARNT_ACCURACY:g} times, or if the loss is no number. What lies between, or differs
-between the seeds, is left out. Diagnosis: `kerascnn.diagnose` with its defaults, seed {DIAGNOSIS_SEED}.
+Truth: trained for {BUDGET} steps of {BATCH_SIZE} images by Keras's `fit`, seeds {" and ".join(map(str, TRUTH_SEEDS))}.
+A network learns if over the last {WINDOW} steps the mean loss is at most {LEARNT_LOSS} of what the labels' frequencies
+give, and the accuracy at least {LEARNT_ACCURACY:g} times the commonest class's share. It does not learn if they are
+at least {UNLEARNT_LOSS} and at most {UNLEARNT_ACCURACY:g} times, or if the loss is no number. What lies between, or
+differs between the seeds, is left out. Diagnosis: `kerascnn.diagnose` with its defaults, seed {DIAGNOSIS_SEED}.
 Intervals are Wilson's at 95 %; for balanced accuracy two of them, put together by Newcombe's method.
 """.strip()
 
