@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.diagnosis.__main__ import chosen_networks, read_records
+from benchmarks.diagnosis.__main__ import chosen_networks, read_records, work_through
 from benchmarks.diagnosis.networks import NETWORKS, Network
 from benchmarks.diagnosis.scores import RULES, Judged, balanced_accuracy, confusion, judge, print_table, wilson
-from benchmarks.diagnosis.training import agreed, outcome
+from benchmarks.diagnosis.training import agreed, outcome, rules_fingerprint
 from kerascnn.diagnosis.rules import the_rules
 
 FAILING = Network("labels", fails=True, labels="shuffled")
@@ -161,6 +161,41 @@ def test_a_list_goes_on_after_a_kill(tmp_path: Path) -> None:
         out.write(json.dumps({"name": "two"}) + "\n")
     assert [one["name"] for one in read_records(file)] == ["one", "two"]
     assert list(read_records(tmp_path / "none.jsonl")) == []
+
+
+def test_only_what_has_no_record_is_found_and_only_what_is_known_is_diagnosed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each network's own process is replaced: it would train."""
+    asked = Namespace(what="truth", part="calibration", backend="torch", out=tmp_path, data_dir=None, jobs=1)
+    networks = chosen_networks(asked)
+    truths = ["learns", "does not learn", "in between", "seeds disagree"]
+    started: list[str] = []
+
+    def process(network: Network, asked: Namespace) -> dict[str, Any] | None:
+        started.append(network.name)
+        place = networks.index(network)
+        if place == 5:
+            return None
+        if asked.what == "evaluate":
+            return {**record(network), "part": network.part, "steps": 200, "loss": "2.0", "rules": rules_fingerprint()}
+        return {"name": network.name, "part": network.part, "truth": truths[place % 4], "curves": [], "seconds": []}
+
+    monkeypatch.setattr("benchmarks.diagnosis.__main__.in_a_process", process)
+    assert work_through(asked) == 1
+    assert started == [network.name for network in networks]
+    started.clear()
+    assert work_through(asked) == 1
+    assert started == [networks[5].name]
+    started.clear()
+    asked.what = "evaluate"
+    assert work_through(asked) == 0
+    known = [place for place in range(len(networks)) if place % 4 < 2 and place != 5]
+    assert started == [networks[place].name for place in known]
+    started.clear()
+    monkeypatch.setattr("benchmarks.diagnosis.__main__.rules_fingerprint", lambda: "of other rules")
+    assert work_through(asked) == 0
+    assert len(started) == len(known)
 
 
 def test_without_cifar_its_networks_are_left_out() -> None:
