@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 # The first number that puts at least 21 networks of either kind, and both kinds of each family, into both parts; chosen
-# before any was trained.
+# before any was diagnosed. Those that came later fall where it puts them.
 SPLIT = 62
 
 
@@ -105,14 +105,16 @@ NETWORKS = (
         "relu depth",
         {},
         fails=[
-            {"depth": 18},
-            {"depth": 16, "data": "cifar"},
-            {"depth": 20, "width": 8},
-            {"depth": 14, "activation": "silu"},
+            # Narrow layers have large weights, beside which 1e-3 is a small step: what it is in wide ones takes 5e-3.
+            {"depth": 18, "rate": 5e-3},
+            {"depth": 16, "rate": 5e-3, "data": "cifar"},
+            {"depth": 20, "rate": 5e-3, "width": 8},
+            {"depth": 14, "activation": "silu", "optimizer": "sgd", "rate": 0.01},
             {"depth": 16, "optimizer": "sgd", "rate": 0.01, "head": "softmax"},
         ],
         learns=[
             {"depth": 6, "data": "cifar", "width": 16},
+            {"depth": 16, "data": "cifar"},
             {"depth": 14, "initializer": "he_normal", "scaling": "standardize"},
             {"depth": 16, "norm": "batch"},
             {"depth": 16, "skip": True},
