@@ -125,7 +125,7 @@ NETWORKS = (
         "exponential",
         {"activation": "exponential"},
         fails=[
-            {"depth": 4, "width": 16},
+            {"depth": 6, "width": 16},
             {"depth": 5, "data": "cifar", "width": 8},
             {"depth": 3, "width": 16, "scaling": "standardize", "initializer": "he_normal"},
             {"depth": 6, "rate": 1e-4},
