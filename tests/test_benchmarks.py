@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.diagnosis.__main__ import chosen_networks, read_records, work_through
+from benchmarks.diagnosis.__main__ import chosen_networks, current, read_records, work_through
 from benchmarks.diagnosis.networks import NETWORKS, Network
 from benchmarks.diagnosis.scores import RULES, Judged, balanced_accuracy, confusion, judge, print_table, wilson
-from benchmarks.diagnosis.training import agreed, outcome, rules_fingerprint
+from benchmarks.diagnosis.training import BUDGET, agreed, outcome, rules_fingerprint
 from kerascnn.diagnosis.rules import the_rules
 
 FAILING = Network("labels", fails=True, labels="shuffled")
@@ -161,6 +161,13 @@ def test_a_list_goes_on_after_a_kill(tmp_path: Path) -> None:
         out.write(json.dumps({"name": "two"}) + "\n")
     assert [one["name"] for one in read_records(file)] == ["one", "two"]
     assert list(read_records(tmp_path / "none.jsonl")) == []
+
+
+def test_records_of_another_budget_other_rules_or_a_network_that_went_are_not_current() -> None:
+    name, rules = NETWORKS[0].name, rules_fingerprint()
+    kept: list[dict[str, Any]] = [{"name": name, "budget": BUDGET}, {"name": name, "rules": rules}]
+    gone = [{"name": "gone"}, {"name": name, "budget": BUDGET + 1}, {"name": name, "rules": "others"}]
+    assert current([*gone, *kept]) == kept
 
 
 def test_only_what_has_no_record_is_found_and_only_what_is_known_is_diagnosed(

@@ -99,9 +99,13 @@ def read_records(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def current(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those that were found with today's budget or today's rules."""
-    rules = rules_fingerprint()
-    return [one for one in records if one.get("budget", BUDGET) == BUDGET and one.get("rules", rules) == rules]
+    """Those of today's networks that were found with today's budget or today's rules."""
+    rules, names = rules_fingerprint(), {network.name for network in NETWORKS}
+    return [
+        one
+        for one in records
+        if one["name"] in names and one.get("budget", BUDGET) == BUDGET and one.get("rules", rules) == rules
+    ]
 
 
 def in_brief(record: dict[str, Any]) -> str:
