@@ -89,9 +89,9 @@ NETWORKS = (
         "tanh depth",
         {"activation": "tanh"},
         fails=[
-            {"depth": 8, "initializer": "normal 0.01"},
+            {"depth": 8, "initializer": "normal 0.003"},
             {"depth": 10, "initializer": "normal 0.01", "data": "cifar"},
-            {"depth": 8, "initializer": "normal 0.01", "activation": "softsign"},
+            {"depth": 8, "initializer": "normal 0.003", "activation": "softsign"},
             {"depth": 12, "width": 8, "initializer": "normal 0.02", "scaling": "standardize"},
         ],
         learns=[
