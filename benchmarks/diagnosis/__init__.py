@@ -1,0 +1,1 @@
+"""How well ``kerascnn.diagnose`` tells networks that learn from those that don't."""

@@ -1,0 +1,166 @@
+"""How well ``kerascnn.diagnose`` tells networks that learn from those that don't, and whether it names the cause.
+
+The networks are small, of plain Keras layers, and none is of the zoo. What is true of each is found by training it, on
+two seeds, with Keras's own ``fit``; the diagnosis then sees a third seed. Half are for calibration; the other half is
+held out: it is evaluated once, when the rules are final. Both lists go on where they were stopped.
+
+    python -m benchmarks.diagnosis truth --part calibration --out DIR --data-dir CIFAR
+    python -m benchmarks.diagnosis evaluate --part calibration --out DIR --data-dir CIFAR
+    python -m benchmarks.diagnosis table --part calibration --out DIR
+    python -m benchmarks.diagnosis list
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from benchmarks.diagnosis.networks import NETWORKS, Network
+from benchmarks.diagnosis.scores import judge, print_table
+from benchmarks.diagnosis.training import BUDGET, METHOD, find_diagnosis, find_truth, rules_fingerprint
+
+
+def work_through(asked: argparse.Namespace) -> int:
+    """Find what is asked of each network that has no record yet. Returns how many failed."""
+    file = asked.out / f"{asked.what}-{asked.backend}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    done = {record["name"] for record in current(read_records(file))}
+    waiting = [network for network in chosen_networks(asked) if network.name not in done]
+    if asked.what == "evaluate":
+        truths = {r["name"]: r["truth"] for r in current(read_records(asked.out / f"truth-{asked.backend}.jsonl"))}
+        waiting = [network for network in waiting if truths.get(network.name) in ("learns", "does not learn")]
+    failed = 0
+    with ThreadPoolExecutor(asked.jobs) as pool, file.open("a", encoding="utf-8") as out:
+        for number, (network, record) in enumerate(pool.map(lambda one: (one, in_a_process(one, asked)), waiting), 1):
+            failed += record is None
+            if record is not None:
+                out.write(json.dumps(record) + "\n")
+                out.flush()
+                print(f"{number}/{len(waiting)} {network.name}: {in_brief(record)}", flush=True)
+    return failed
+
+
+def in_a_process(network: Network, asked: argparse.Namespace) -> dict[str, Any] | None:
+    """The record of one network, from a process of its own: Keras keeps memory of what it trained."""
+    command = [sys.executable, "-m", "benchmarks.diagnosis", asked.what, "--part", network.part]
+    command += ["--network", network.name, "--backend", asked.backend]
+    command += ["--data-dir", str(asked.data_dir)] if asked.data_dir else []
+    # One thread: networks this small gain nothing from a second, and wait for it where the machine is busy.
+    finished = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={"OMP_NUM_THREADS": "1", **os.environ}
+    )
+    if finished.returncode:
+        print(f"{network.name}: exit code {finished.returncode}\n{finished.stderr[-2000:]}", file=sys.stderr)
+        return None
+    record: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
+    return record
+
+
+def alone(network: Network, asked: argparse.Namespace) -> dict[str, Any]:
+    """What is asked of one network, in this process."""
+    from kerascnn.training.backend import activate, thread_count, versions
+
+    activate(asked.backend, "cpu")
+    os.environ["KERAS_BACKEND"] = asked.backend
+    find = {"truth": find_truth, "evaluate": find_diagnosis}[asked.what]
+    found = find(network, asked.data_dir)
+    return {
+        "name": network.name,
+        "part": network.part,
+        **found,
+        "command": f"python -m benchmarks.diagnosis {asked.what} --part {network.part} --backend {asked.backend} "
+        f"--network '{network.name}'",
+        "threads": thread_count(asked.backend),
+        "versions": versions(asked.backend),
+    }
+
+
+def chosen_networks(asked: argparse.Namespace) -> list[Network]:
+    """Those of a part, without those of a dataset that isn't there."""
+    networks = [one for one in NETWORKS if one.part == asked.part and (asked.data_dir or one.data != "cifar")]
+    return sorted(networks, key=lambda one: one.place)
+
+
+def read_records(file: Path) -> Iterator[dict[str, Any]]:
+    """The records of a file; a line that a kill cut off is none."""
+    if file.exists():
+        text = file.read_text(encoding="utf-8")
+        if not text.endswith("\n") and text:
+            file.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+        yield from (json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n"))
+
+
+def current(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of today's networks that were found with today's budget or today's rules."""
+    rules, names = rules_fingerprint(), {network.name for network in NETWORKS}
+    return [
+        one
+        for one in records
+        if one["name"] in names and one.get("budget", BUDGET) == BUDGET and one.get("rules", rules) == rules
+    ]
+
+
+def in_brief(record: dict[str, Any]) -> str:
+    """A record as a line of progress."""
+    if "truth" in record:
+        ends = ", ".join(f"loss {curve[-1][0]}, accuracy {curve[-1][1]}" for curve in record["curves"])
+        return f"{record['truth']} ({ends}; {record['seconds']} s)"
+    told = ", ".join(f"{one['severity']} {one['rule']}" for one in record["findings"]) or "nothing"
+    return f"{told} ({record['steps']} steps, loss {record['loss']}; {record['seconds']} s)"
+
+
+def table(asked: argparse.Namespace) -> None:
+    """Print the figures of one part on one backend."""
+    truths, diagnoses = (
+        [one for one in current(read_records(asked.out / f"{what}-{asked.backend}.jsonl")) if one["part"] == asked.part]
+        for what in ("truth", "evaluate")
+    )
+    judged = judge(truths, diagnoses)
+    if not judged:
+        raise SystemExit(f"expected records of the {asked.part} part in {asked.out}: run truth, then evaluate")
+    left_out = Counter(one["truth"] for one in truths if one["truth"] in ("in between", "seeds disagree"))
+    waiting = len(truths) - sum(left_out.values()) - len(judged)
+    if waiting:
+        left_out["not diagnosed yet"] = waiting
+    versions = ", ".join(f"{name} {version}" for name, version in diagnoses[-1]["versions"].items())
+    trainings = [seconds for one in truths for seconds in one["seconds"]]
+    print(f"{METHOD}\n")
+    print_table(judged, left_out, trainings, f"{asked.part} ({versions}; rules {rules_fingerprint()})")
+
+
+def main() -> None:
+    """Read the command line and carry it out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["truth", "evaluate", "table", "list"])
+    parser.add_argument("--part", choices=["calibration", "held-out"], default="calibration")
+    parser.add_argument("--backend", choices=["torch", "tensorflow", "jax"], default="torch")
+    parser.add_argument("--out", type=Path, default=Path("diagnosis"), help="folder of the records")
+    parser.add_argument("--data-dir", type=Path, help="where CIFAR-10 is; without it, its networks are left out")
+    parser.add_argument("--jobs", type=int, default=1, help="networks at a time")
+    parser.add_argument("--network", metavar="NAME", help="this one alone, its record on the standard output")
+    asked = parser.parse_args()
+    if asked.what == "list":
+        for network in sorted(NETWORKS, key=lambda one: (one.part, one.place)):
+            print(f"{network.part}\t{'fails' if network.fails else 'learns'}\t{network.name}")
+    elif asked.what == "table":
+        table(asked)
+    elif asked.network:
+        # The part has to be named: a held-out network that is diagnosed by mistake is one no more.
+        found = [network for network in chosen_networks(asked) if network.name == asked.network]
+        if not found:
+            raise SystemExit(f"--network: expected a {asked.part} network out of `list`, got {asked.network!r}")
+        print(json.dumps(alone(found[0], asked)))
+    elif failed := work_through(asked):
+        raise SystemExit(f"{failed} networks failed")
+
+
+if __name__ == "__main__":
+    main()
