@@ -148,6 +148,12 @@ def test_a_budget_of_steps_becomes_images_and_epochs() -> None:
     assert (longer["train.epochs"], longer["train.limit_train"]) == (6, 166 * 256)
 
 
+def test_a_full_run_of_a_few_steps_refutes_nothing() -> None:
+    assert Settings(budget="full").the_budget().refutes
+    short = Settings(budget="full", steps=20).the_budget()
+    assert (short.steps, short.refutes) == (20, False)
+
+
 # ── Curves ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

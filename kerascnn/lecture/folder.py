@@ -34,9 +34,9 @@ class Settings(BaseModel):
     """Said in the report beside the data."""
 
     def the_budget(self) -> Budget:
-        """The budget, with its number of steps replaced where another was asked for."""
+        """The budget, with its number of steps replaced where another was asked for; then it refutes nothing."""
         budget = the_argument().budgets[self.budget]
-        return budget if self.steps is None else budget.model_copy(update={"steps": self.steps})
+        return budget if self.steps is None else budget.model_copy(update={"steps": self.steps, "refutes": False})
 
 
 @dataclass(frozen=True)
