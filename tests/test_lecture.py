@@ -23,6 +23,7 @@ from kerascnn.lecture.report import write_report
 from kerascnn.lecture.verdicts import Verdict, judge, measure, together
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
+from kerascnn.runs.compare import flat
 from kerascnn.runs.directory import Run, create_run
 from tests.conftest import Command, events_of
 
@@ -113,13 +114,6 @@ def difference(old: Recipe, new: Recipe) -> list[tuple[str, object]]:
     """The keys that differ, with the new values."""
     before, after = (flat(one.model_dump(exclude={"name", "summary", "paper", "card"})) for one in (old, new))
     return [(key, value) for key, value in after.items() if before[key] != value]
-
-
-def flat(table: dict[str, object], prefix: str = "") -> dict[str, object]:
-    found: dict[str, object] = {}
-    for key, value in table.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
 
 
 def test_the_documentation_tells_the_thresholds_and_budgets_that_hold() -> None:

@@ -21,10 +21,11 @@ from kerascnn.catalog import load_recipe
 from kerascnn.cli import app
 from kerascnn.data.dataset import chosen_order, drawn_in_turn, load_dataset
 from kerascnn.data.statistics import constants_of
+from kerascnn.diagnosis.record import Chance
 from kerascnn.errors import RunError, UsageError
 from kerascnn.recipe import Recipe
 from kerascnn.training import overfit as module
-from kerascnn.training.overfit import Overfit, entropy, judge, one_batch, overfit
+from kerascnn.training.overfit import Overfit, judge, one_batch, overfit
 from kerascnn.training.session import Options
 from tests.conftest import OWN_CATALOG, Command, write_image_folder
 from tests.test_zoo import numpy_of
@@ -61,7 +62,7 @@ LN_10 = math.log(10)
         ([2.4, *[2.26] * 30], 0.1, "stuck at chance"),
         ([2.4, *[2.2] * 30], 0.3, "learns, but hasn't memorised"),
         # All that can be known of these 16 without looking at them: which classes come twice.
-        ([2.4, *[entropy(SIXTEEN)] * 30], 0.125, "stuck at chance"),
+        ([2.4, *[Chance.of_labels(SIXTEEN, 10).loss] * 30], 0.125, "stuck at chance"),
         # The last 20 count, not where it was before.
         ([*[2.3] * 80, *[1.5] * 20], 0.5, "learns, but hasn't memorised"),
         ([*[1.5] * 80, *[2.3] * 20], 0.1, "stuck at chance"),

@@ -26,8 +26,9 @@ from kerascnn.cli.options import (
 from kerascnn.cli.output import print_json, say, stderr
 from kerascnn.cli.progress import PLAIN_EVERY_S, make_bar
 from kerascnn.data.dataset import absolute
-from kerascnn.diagnosis.rules import the_rules
+from kerascnn.diagnosis.rules import as_options, the_rules
 from kerascnn.recipe import Recipe
+from kerascnn.runs.compare import flat
 from kerascnn.training import session
 from kerascnn.training.overfit import IMAGES, STEPS, Overfit, Watch
 from kerascnn.training.overfit import overfit as overfit_one_batch
@@ -152,15 +153,11 @@ def _brought_back(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 def _lacking(recipe: Recipe, names: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Remedies of the diagnosis that this recipe has keys for and doesn't have yet, as options and in words."""
-    own = {**recipe.model_dump(), **{f"train.{key}": value for key, value in recipe.train.model_dump().items()}}
-    own |= {f"train.optimizer.{key}": value for key, value in recipe.train.optimizer.model_dump().items()}
+    own = flat(recipe.model_dump())
     for name in names:
         remedy = the_rules().remedies[name]
         changes = remedy.changes({RATE: recipe.train.optimizer.learning_rate})
         has_its_own = any(key in NOTHING and own.get(key) != NOTHING[key] for key in changes)
         known = changes.keys() <= own.keys()
         if known and not has_its_own and any(own[key] != value for key, value in changes.items()):
-            options = " ".join(
-                f"--set {key}={value if isinstance(value, str) else f'{value:g}'}" for key, value in changes.items()
-            )
-            yield options, remedy.words
+            yield as_options(changes), remedy.words

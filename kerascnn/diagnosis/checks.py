@@ -11,7 +11,6 @@ from keras import ops
 from numpy.typing import NDArray
 
 from kerascnn.data.formats import Labels
-from kerascnn.diagnosis.record import Chance
 
 # A linear classifier of coarse images needs no more to leave chance, and with fewer it can't be told from luck.
 MOST_IMAGES = 2000
@@ -20,13 +19,6 @@ COARSE = 8
 MOST_FEATURES = 256
 
 Array = NDArray[Any]
-
-
-def chance_of(labels: Labels, classes: int) -> Chance:
-    """The loss and accuracy of the classes' frequencies alone, which is also the best that blank images allow."""
-    shares = np.bincount(labels, minlength=classes) / len(labels)
-    present = shares[shares > 0]
-    return Chance(float(-(present * np.log(present)).sum()), float(shares.max()))
 
 
 def label_score(images: Array, labels: Labels, classes: int) -> float | None:

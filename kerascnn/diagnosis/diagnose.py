@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kerascnn.data.batches import random_for
 from kerascnn.data.formats import Labels
 from kerascnn.diagnosis.architecture import Architecture, read_architecture
-from kerascnn.diagnosis.checks import chance_of, label_score, mixing
+from kerascnn.diagnosis.checks import label_score, mixing
 from kerascnn.diagnosis.copying import randomness_put_back, tensorflow_left_alone, trainable_copy
 from kerascnn.diagnosis.findings import Finding, find
 from kerascnn.diagnosis.record import Chance, Record
@@ -156,7 +156,7 @@ def examine(
         with tensorflow_left_alone():
             copy = _copied(optimizer, model)
         record = Record(
-            chance=chance_of(labels, classes),
+            chance=Chance.of_labels(labels, classes),
             architecture=_architecture(network, images),
             base_rate=float(ops.convert_to_numpy(copy.learning_rate)),
             label_score=label_score(images, labels, classes),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from kerascnn.diagnosis.architecture import Architecture
 from kerascnn.diagnosis.measures import MEASURES, Measured
 from kerascnn.diagnosis.record import Record, Window
-from kerascnn.diagnosis.rules import Condition, Gate, Remedy, Rule, Rules, the_rules
+from kerascnn.diagnosis.rules import Condition, Gate, Remedy, Rule, Rules, as_options, the_rules
 from kerascnn.recipe import Recipe, known_keys
 from kerascnn.runs import events as ev
 
@@ -41,10 +41,8 @@ class Advice:
 
     def __str__(self) -> str:
         solution = f" (solution {self.solution})" if self.solution else ""
-        options = "".join(
-            f" --set {key}={value if isinstance(value, str) else f'{value:g}'}" for key, value in self.changes.items()
-        )
-        return f"{self.words}{solution}{':' if options else ''}{options}"
+        options = f": {as_options(self.changes)}" if self.changes else ""
+        return f"{self.words}{solution}{options}"
 
 
 @dataclass(frozen=True)

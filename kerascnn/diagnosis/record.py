@@ -9,6 +9,9 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from kerascnn.data.formats import Labels
 from kerascnn.diagnosis.architecture import Architecture
 from kerascnn.runs import events as ev
 
@@ -29,6 +32,13 @@ class Chance:
     def of_equal(cls, classes: int) -> Chance:
         """With classes of equal frequency."""
         return cls(math.log(classes), 1 / classes)
+
+    @classmethod
+    def of_labels(cls, labels: Labels, classes: int) -> Chance:
+        """With the frequencies that these labels have, which is also the best that blank images allow."""
+        shares = np.bincount(labels, minlength=classes) / len(labels)
+        present = shares[shares > 0]
+        return cls(float(-(present * np.log(present)).sum()), float(shares.max()))
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,13 @@ class Remedy(_Data):
         return {**self.set, **{key: float(f"{old * self.times[key]:.6g}") for key, old in known.items() if old > 0}}
 
 
+def as_options(changes: Mapping[str, Value]) -> str:
+    """Changes of a recipe as a command takes them."""
+    return " ".join(
+        f"--set {key}={value if isinstance(value, str) else f'{value:g}'}" for key, value in changes.items()
+    )
+
+
 class Gate(_Data):
     """When a network counts as not learning."""
 

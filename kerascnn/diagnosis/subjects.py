@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kerascnn.data.batches import random_for
 from kerascnn.data.dataset import Dataset, absolute, classes_of, load_dataset, require
 from kerascnn.data.formats import Labels, Pixels
-from kerascnn.data.statistics import pixel_statistics
+from kerascnn.data.statistics import constants_of
 from kerascnn.errors import UsageError
 from kerascnn.recipe import Recipe
 from kerascnn.training import backend as backends
@@ -31,16 +31,11 @@ def diagnose_recipe(recipe: Recipe, options: Options, *, steps: int, listener: L
         UsageError: there are too few images.
     """
     backends.activate(backends.choose_backend(options.backend).name, options.device)
-    from kerascnn.training.initial_weights import assign_initial_weights
+    from kerascnn.training.network import initial_model
     from kerascnn.training.optimizer import make_optimizer
-    from kerascnn.zoo import build_model
 
     dataset = load_dataset(recipe, data_dir=options.data_dir, download=options.download)
-    known = None
-    if recipe.train.scaling == "standardize":
-        known = pixel_statistics(dataset.whole_train, dataset.fingerprint).for_channels(recipe.input_shape[2])
-    model = build_model(recipe, mean=known.mean if known else None, deviation=known.deviation if known else None)
-    assign_initial_weights(model, recipe.train.seed)
+    model = initial_model(recipe, constants_of(recipe, dataset))
     optimizer = make_optimizer(recipe.train, model.trainable_variables)
     return _diagnose(model, dataset, recipe.train.batch_size, recipe.train.seed, steps, listener, recipe, optimizer)
 

@@ -50,8 +50,9 @@ def training_curves(groups: Sequence[Group], rule: Rule) -> str:
     """A panel a step: the loss of each recorded step, faint, and its mean over the rule's window."""
     with _figure(len(groups)) as (figure, panels, out):
         lowest = [_curve_panel(axes, step, shown, rule) for axes, (step, shown) in zip(panels, groups, strict=True)]
+        last = max(one.curve.steps.max(initial=1) for _, shown in groups for one in shown)
         for axes in panels:
-            axes.set_xlim(0, max(one.curve.steps.max(initial=1) for _, shown in groups for one in shown))
+            axes.set_xlim(0, last)
             # The first steps of a sigmoid network are far above.
             axes.set_ylim(0.97 * min(lowest), ABOVE_CHANCE * groups[0][1][0].curve.chance)
         figure.supxlabel("step")

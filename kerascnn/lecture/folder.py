@@ -14,6 +14,7 @@ from kerascnn.lecture.argument import Argument, Budget, Step, the_argument
 from kerascnn.lecture.curves import Curve, read_curve
 from kerascnn.lecture.verdicts import Judgement, judge
 from kerascnn.recipe import Recipe
+from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, owner_of, state_of
 from kerascnn.runs.files import write_text
 
@@ -142,9 +143,13 @@ class LectureFolder:
 
     def show(self, step_run: StepRun, settings: Settings) -> Shown:
         """Read a training and judge it."""
-        events = step_run.run.events()
-        curve = read_curve(events, state_of(step_run.run, events), step_run.run.recipe().classes)
-        return Shown(step_run, curve, judge(step_run.step.claim, curve, settings.the_budget(), the_argument().rule))
+        return judged(step_run, step_run.run.events(), settings)
+
+
+def judged(step_run: StepRun, happened: list[ev.Event], settings: Settings) -> Shown:
+    """Judge a training by its effective events."""
+    curve = read_curve(happened, state_of(step_run.run, happened), step_run.run.recipe().classes)
+    return Shown(step_run, curve, judge(step_run.step.claim, curve, settings.the_budget(), the_argument().rule))
 
 
 def is_decided(curve: Curve, judgement: Judgement, budget: Budget) -> bool:

@@ -96,10 +96,10 @@ def _judge_behaviour(claim: Claim, measured: Measured, budget: Budget) -> Verdic
         return AS_CLAIMED
     if measured.behaviour == "undecided":
         return UNDECIDED
-    # A loss that is no number is another failure than the one that is claimed.
     if measured.behaviour == "does not learn" and not budget.refutes:
         # It may well begin to learn later than this budget goes.
         return UNDECIDED
+    # A loss that is no number comes here in either case: it is another failure than staying at chance.
     return NOT_AS_CLAIMED
 
 

@@ -17,6 +17,7 @@ from kerascnn.data.dataset import Dataset, drawn_in_turn, load_dataset
 from kerascnn.data.formats import Labels, Pixels
 from kerascnn.data.known import DATASETS
 from kerascnn.data.statistics import constants_of
+from kerascnn.diagnosis.record import Chance
 from kerascnn.errors import RunError, UsageError
 from kerascnn.recipe import AdamW, Augment, Constant, Recipe, WarmUp
 from kerascnn.training import backend as backends
@@ -198,16 +199,10 @@ def judge(losses: Sequence[float], accuracies: Sequence[float], labels: Labels, 
         return "diverged"
     if is_memorised(losses, accuracies, classes):
         return "memorised"
-    frequencies = entropy(labels)
+    frequencies = Chance.of_labels(labels, classes).loss
     if loss >= (1 - AT_LEVEL) * chance or abs(loss - frequencies) <= AT_LEVEL * frequencies:
         return "stuck at chance"
     return "learns, but hasn't memorised"
-
-
-def entropy(labels: Labels) -> float:
-    """The cross-entropy in nats of a guess that knows nothing but how often each class comes."""
-    shares = np.unique(labels, return_counts=True)[1] / len(labels)
-    return float(-(shares * np.log(shares)).sum())
 
 
 def _check_numbers(recipe: Recipe, images: int, steps: int) -> None:

@@ -9,11 +9,11 @@ from typing import Literal
 
 from kerascnn.errors import KerascnnError
 from kerascnn.lecture.argument import Step, the_argument
-from kerascnn.lecture.curves import Curve, read_curve
-from kerascnn.lecture.folder import LectureFolder, Settings, StepRun, is_decided
-from kerascnn.lecture.verdicts import Judgement, judge, together
+from kerascnn.lecture.curves import Curve
+from kerascnn.lecture.folder import LectureFolder, Settings, StepRun, is_decided, judged
+from kerascnn.lecture.verdicts import Judgement, together
 from kerascnn.runs import events as ev
-from kerascnn.runs.directory import epochs_of, state_of
+from kerascnn.runs.directory import epochs_of
 
 Standing = Literal["as claimed", "not as claimed", "undecided within this budget", "no claim", "running", "not run"]
 
@@ -148,18 +148,16 @@ class LectureReader:
 
 def _training(one: StepRun, seen: Sequence[ev.Event], settings: Settings, *, live: bool) -> Training:
     happened = ev.effective(seen)
-    budget = settings.the_budget()
-    curve = read_curve(happened, state_of(one.run, happened), one.run.recipe().classes)
-    judgement = judge(one.step.claim, curve, budget, the_argument().rule)
+    shown = judged(one, happened, settings)
     loaded = list(ev.of_kind(happened, ev.DataLoaded))
     phases = list(ev.of_kind(happened, ev.Phase))
     return Training(
         step_run=one,
         # Figures of the layers aren't drawn here, and there are many.
-        curve=replace(curve, layers=()),
-        judgement=judgement,
+        curve=replace(shown.curve, layers=()),
+        judgement=shown.judgement,
         live=live,
-        decided=not live and is_decided(curve, judgement, budget),
+        decided=not live and is_decided(shown.curve, shown.judgement, settings.the_budget()),
         steps_in_all=epochs_of(happened) * loaded[-1].steps_per_epoch if loaded else 0,
         phase=phases[-1].phase if phases else "",
     )
