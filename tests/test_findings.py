@@ -206,6 +206,9 @@ def test_memorised_labels_are_no_learning() -> None:
         ([2.30, 2.30, 2.30], [0.1, 0.1, 0.1], False),
         # Right more often than by chance, though too sure of itself.
         ([9.00, 6.00, 4.00, 3.00], [0.1, 0.1, 0.2, 0.3], False),
+        # Far above chance, and hardly more often right: it answers at random, but isn't sure of all classes.
+        ([9.00, 6.00, 4.00, 2.90], [0.1, 0.1, 0.2, 0.13], True),
+        ([9.00, 6.00, 4.00, 2.80], [0.1, 0.1, 0.2, 0.13], False),
         # The loss begins to fall.
         ([2.30, 2.30, 2.28, 2.20], [0.1, 0.1, 0.1, 0.11], False),
         # It learnt, and then fell back.
@@ -241,7 +244,6 @@ def look_at(step: int, **figures: list[float | None]) -> ev.LayerStatistics:
         (look_at(1, between_images=[0.1, 1e-4, 1e-4]), "weak signal", "b"),
         (look_at(1, between_images=[0.1, 50.0, 90.0]), "exploding signal", "b"),
         (look_at(1, dead=[0.0, 1.0, None]), "dead from the start", "b"),
-        (look_at(1, saturated=[0.9, 0.1, None]), "saturation", "a"),
         # A kernel that begins as zeros isn't a large step.
         (look_at(1, update_over_weight=[1e12, 0.01, 0.01]), "unknown", None),
     ],
@@ -249,6 +251,30 @@ def look_at(step: int, **figures: list[float | None]) -> ev.LayerStatistics:
 def test_each_sickness_has_its_name(look: ev.LayerStatistics, rule: str, layer: str | None) -> None:
     first = find(made_up([2.3] * 4, [0.1] * 4, look))[0]
     assert (first.rule, first.layer) == (rule, layer)
+
+
+def test_what_heals_in_time_is_a_warning_for_some_epochs() -> None:
+    saturated = look_at(1, saturated=[0.9, 0.1, None])
+    record = made_up([2.3] * 4, [0.1] * 4, saturated)
+    assert [(one.severity, one.rule, one.layer) for one in find(record)] == [("warning", "saturation", "a")]
+    record.images_an_epoch = 1280
+    assert record.epochs == 10
+    assert [(one.severity, one.rule) for one in find(record)] == [("verdict", "saturation")]
+    beside_another = made_up([2.3] * 4, [0.1] * 4, look_at(1, saturated=[0.9, 0.1, None], dead=[None, None, 0.8]))
+    assert [(one.severity, one.rule) for one in find(beside_another)] == [("verdict", "dead ReLUs")]
+
+
+def test_a_schedule_that_warms_up_is_waited_for() -> None:
+    record = made_up([2.3] * 6, [0.1] * 6)
+    record.warm_up_steps = 101
+    assert not find(record)
+    record.warm_up_steps = 100
+    assert [one.severity for one in find(record)] == ["verdict"]
+
+
+def test_a_last_kernel_of_zeros_is_no_vanishing_gradient() -> None:
+    record = made_up([2.3] * 3, [0.1] * 3, look_at(1, gradient_norm=[0.0, 0.0, 0.1]))
+    assert not find(record)
 
 
 def test_the_cause_depends_on_the_activation() -> None:

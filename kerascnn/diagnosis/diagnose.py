@@ -17,6 +17,7 @@ from kerascnn.diagnosis.architecture import Architecture, read_architecture
 from kerascnn.diagnosis.checks import label_score, mixing
 from kerascnn.diagnosis.copying import randomness_put_back, tensorflow_left_alone, trainable_copy
 from kerascnn.diagnosis.findings import Finding, find
+from kerascnn.diagnosis.measures import MEASURES
 from kerascnn.diagnosis.record import Chance, Record
 from kerascnn.diagnosis.rules import the_rules
 from kerascnn.diagnosis.signals import kernel_layers
@@ -60,10 +61,10 @@ class Diagnosis:
 
     @property
     def undecided(self) -> bool:
-        """Whether the run was too short: the loss is still that of chance, and nothing can be said yet."""
+        """Whether the run was too short: the loss is still that of chance, and no cause rules out that it leaves it."""
         gate = the_rules().gate
         last = self.losses[-gate.window :]
-        return self.healthy and self.steps < gate.fewest and sum(last) / len(last) >= gate.loss_share * self.chance.loss
+        return self.healthy and sum(last) / len(last) >= gate.loss_share * self.chance.loss
 
     @property
     def steps(self) -> int:
@@ -159,6 +160,7 @@ def examine(
             chance=Chance.of_labels(labels, classes),
             architecture=_architecture(network, images),
             base_rate=float(ops.convert_to_numpy(copy.learning_rate)),
+            warm_up_steps=recipe.train.warm_up.steps if recipe is not None else 0,
             label_score=label_score(images, labels, classes),
             mixing=mixing(network, _few(images)),
             misfit=_misfit(model, loss, softmax),
@@ -254,7 +256,10 @@ class _ShortRun:
     def _learns(self) -> bool:
         gate = the_rules().gate
         window = self._record.window(gate.window)
-        return window is not None and window.loss <= gate.learnt_share * self._record.chance.loss
+        if window is None or window.loss > gate.learnt_share * self._record.chance.loss:
+            return False
+        largest = MEASURES["largest step"](self._record)
+        return largest is None or largest.value <= gate.steady_step
 
 
 def _batches(count: int, batch_size: int, steps: int, seed: int) -> Iterator[Array]:

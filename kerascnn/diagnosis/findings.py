@@ -97,11 +97,17 @@ def find(record: Record, *, warn: bool = True) -> list[Finding]:
         warnings = (_finding(rule, record, rules, ()) for rule in rules.rules if warn and rule.warns)
         return [warning for warning in warnings if warning is not None][:1]
     causes: dict[str, Finding] = {}
+    healing: list[Finding] = []
     for rule in rules.rules:
         if rule.explains and rule.name not in causes:
-            cause = _finding(rule, record, rules, stuck)
-            if cause is not None:
+            patient = rule.heals and record.epochs < rules.gate.patience
+            cause = _finding(rule, record, rules, () if patient else stuck)
+            if cause is not None and patient:
+                healing.append(cause)
+            elif cause is not None:
                 causes[rule.name] = cause
+    if healing and not causes:
+        return healing[:1] if warn else []
     return list(causes.values())[:MOST_CAUSES] or [_unknown(record, rules, stuck)]
 
 
@@ -109,10 +115,10 @@ def _stuck(record: Record, gate: Gate) -> tuple[Evidence, ...] | None:
     """The figures of a network that doesn't learn; None where it learns, or where it is too early to say."""
     if record.diverged:
         return (Evidence("loss", math.nan, record.step), Evidence("loss at chance", record.chance.loss, record.step))
-    if record.step < (gate.fewest if record.spent else gate.warm_up):
+    if record.step < record.warm_up_steps + (gate.fewest if record.spent else gate.warm_up):
         return None
     window = record.window(min(gate.window, max(1, record.step // 2)))
-    if window is None or not _at_chance(window, record, gate):
+    if window is None or not (_at_chance(window, record, gate) or _worse_than_chance(window, record, gate)):
         return None
     return (
         Evidence("loss", window.loss, window.step),
@@ -129,6 +135,13 @@ def _at_chance(window: Window, record: Record, gate: Gate) -> bool:
     memorised = record.label_score is not None and record.label_score < gate.deviations
     learns_nothing = memorised or window.accuracy <= share + gate.deviations * deviation
     return learns_nothing and window.loss >= gate.loss_share * record.chance.loss
+
+
+def _worse_than_chance(window: Window, record: Record, gate: Gate) -> bool:
+    return (
+        window.loss > gate.worse_loss * record.chance.loss
+        and window.accuracy <= gate.worse_accuracy * record.chance.accuracy
+    )
 
 
 def _finding(rule: Rule, record: Record, rules: Rules, stuck: tuple[Evidence, ...]) -> Finding | None:

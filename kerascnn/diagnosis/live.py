@@ -21,7 +21,10 @@ class Watcher:
         """``before`` are the events of the run so far, without what resumes took back."""
         self._recipe = recipe
         self._record = Record(
-            Chance.of_equal(recipe.classes), architecture, base_rate=recipe.train.optimizer.learning_rate
+            Chance.of_equal(recipe.classes),
+            architecture,
+            base_rate=recipe.train.optimizer.learning_rate,
+            warm_up_steps=recipe.train.warm_up.steps,
         )
         self._told: set[str] = set()
         for event in before:

@@ -45,6 +45,12 @@ def _at(look: ev.LayerStatistics | None, values: Callable[[ev.LayerStatistics], 
     return Measured(value, look.step, look.layers[place])
 
 
+def _first_gradient(record: Record) -> Measured | None:
+    """The first layer's gradient at the start; None where a last kernel of zeros lets none through, to any layer."""
+    before_last = _at(_first(record), _gradients, -2)
+    return None if before_last is None or before_last.value == 0 else _at(_first(record), _gradients, 0)
+
+
 def _over(above: Measured | None, below: Measured | None) -> Measured | None:
     """One figure as a share of another, told of the first one's layer."""
     if above is None or below is None:
@@ -121,8 +127,8 @@ LOSS_WINDOW = 20
 MEASURES: dict[str, Measure] = {
     "signal at start": lambda r: _over(_at(_first(r), _between, -2), _at(_first(r), _between, 0)),
     "logits now": lambda r: _at(_latest(r), _between, -1),
-    "first gradient at start": lambda r: _at(_first(r), _gradients, 0),
-    "first gradient over last at start": lambda r: _over(_at(_first(r), _gradients, 0), _at(_first(r), _gradients, -1)),
+    "first gradient at start": _first_gradient,
+    "first gradient over last at start": lambda r: _over(_first_gradient(r), _at(_first(r), _gradients, -1)),
     "last gradient but one now": lambda r: _at(_latest(r), _gradients, -2),
     "largest gradient": lambda r: _largest(r.looks, _gradients),
     "dead at start": lambda r: _largest([_first(r)], _dead),

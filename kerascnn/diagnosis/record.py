@@ -71,6 +71,8 @@ class Record:
     architecture: Architecture
     base_rate: float
     """The optimizer's learning rate, before a schedule."""
+    warm_up_steps: int = 0
+    """Of the schedule: until then the learning rate is a lower one."""
     learning_rate: float = 0.0
     """What the last step had."""
     label_score: float | None = None
@@ -92,6 +94,11 @@ class Record:
     _epoch: int = 0
     _steps: int = 0
     _sums: tuple[int, float, float] = (0, 0.0, 0.0)
+
+    @property
+    def epochs(self) -> float:
+        """How often the images have been seen."""
+        return self.step * self.batch_size / self.images_an_epoch if self.images_an_epoch else 0.0
 
     @property
     def looks(self) -> list[ev.LayerStatistics]:

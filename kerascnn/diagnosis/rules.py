@@ -52,6 +52,7 @@ class Rule(_Data):
     source: str
     warns: bool = False
     explains: bool = False
+    heals: bool = False
     chain: tuple[Link, ...] = ()
     remedies: tuple[str, ...]
 
@@ -85,10 +86,14 @@ class Gate(_Data):
     diverged: str
     window: int = Field(gt=0)
     warm_up: int = Field(ge=0)
+    patience: int = Field(gt=0)
     fewest: int = Field(ge=0)
     loss_share: float = Field(gt=0, le=1)
     learnt_share: float = Field(gt=0, le=1)
+    steady_step: float = Field(gt=0)
     deviations: float = Field(gt=0)
+    worse_loss: float = Field(gt=1)
+    worse_accuracy: float = Field(ge=1)
     source: str
     unknown: str
 
