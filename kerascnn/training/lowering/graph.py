@@ -8,9 +8,10 @@ from typing import Any
 
 import keras
 import torch
-from keras.src.backend.torch.core import to_torch_dtype
+from keras.src.backend.torch.core import get_device, to_torch_dtype
 from keras.src.models.functional import Functional
 
+from kerascnn.data.formats import Pixels
 from kerascnn.errors import NotLoweredError
 from kerascnn.training.lowering.layers import (
     IMAGE,
@@ -52,6 +53,11 @@ class TorchGraph:
             for place in call.spent:
                 values[place] = None
         return to_channels_last(values[-1])
+
+    def predict(self, pixels: Pixels) -> Any:
+        """The network's output for a batch in inference mode, as an array."""
+        with torch.no_grad():
+            return self(torch.from_numpy(pixels).to(get_device())).cpu().numpy()
 
 
 def lower(model: keras.Model) -> TorchGraph:

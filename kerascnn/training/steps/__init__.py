@@ -21,7 +21,7 @@ from kerascnn.recipe import Train
 class Steps(Protocol):
     """What the engine needs of a backend. Losses and counts stay on the device until somebody reads them."""
 
-    path: str
+    execution: str
     """Who computes the layers: ``keras``, or ``lowered``, see :mod:`kerascnn.training.lowering`."""
     not_lowered: str
     """Why the network couldn't be lowered; empty where it is, or nobody wanted it."""
@@ -50,22 +50,22 @@ def make_steps(
     observed: Sequence[int] = (),
     *,
     pixels: str = "uint8",
-    path: str = "auto",
+    execution: str = "auto",
 ) -> Steps:
     """The steps of the active backend.
 
-    ``observed`` are places among the trainable variables, ``pixels`` is the type that batches come in, ``path`` one of
-    :data:`kerascnn.training.backend.PATHS`.
+    ``observed`` are places among the trainable variables, ``pixels`` is the type that batches come in, ``execution``
+    one of :data:`kerascnn.training.backend.EXECUTIONS`.
 
     Raises:
-        NotLoweredError: ``path`` is ``lowered``, and the network can't be, or the backend isn't torch.
+        NotLoweredError: ``execution`` is ``lowered``, and the network can't be, or the backend isn't torch.
     """
     backend = keras.backend.backend()
     if backend == "torch":
         from kerascnn.training.steps.torch import TorchSteps
 
-        return TorchSteps(model, optimizer, train, observed, path)
-    if path == "lowered":
+        return TorchSteps(model, optimizer, train, observed, execution)
+    if execution == "lowered":
         raise NotLoweredError(f"a network can be lowered on torch alone, and this is {backend}")
     if backend == "tensorflow":
         from kerascnn.training.steps.tensorflow import TensorflowSteps

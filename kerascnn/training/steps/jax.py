@@ -18,7 +18,7 @@ Values = list[Any]
 class JaxSteps:
     """See :class:`kerascnn.training.steps.Steps`."""
 
-    path = "keras"
+    execution = "keras"
     not_lowered = ""
 
     def __init__(

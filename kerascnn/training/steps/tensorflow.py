@@ -16,7 +16,7 @@ from kerascnn.training.steps import count_right, cross_entropy, decayed
 class TensorflowSteps:
     """See :class:`kerascnn.training.steps.Steps`."""
 
-    path = "keras"
+    execution = "keras"
     not_lowered = ""
 
     def __init__(

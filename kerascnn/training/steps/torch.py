@@ -20,7 +20,7 @@ from kerascnn.training.steps import decayed
 class TorchSteps:
     """See :class:`kerascnn.training.steps.Steps`."""
 
-    path = "keras"
+    execution = "keras"
     not_lowered = ""
 
     def __init__(
@@ -29,20 +29,20 @@ class TorchSteps:
         optimizer: keras.optimizers.Optimizer,
         train: Train,
         observed: Sequence[int],
-        path: str,
+        execution: str,
     ) -> None:
-        """Lower the network unless ``path`` is ``keras``.
+        """Lower the network unless ``execution`` is ``keras``.
 
         Raises:
-            NotLoweredError: ``path`` is ``lowered``, and the network can't be.
+            NotLoweredError: ``execution`` is ``lowered``, and the network can't be.
         """
         self._compute: Callable[..., Any] = model
-        if path != "keras":
+        if execution != "keras":
             try:
-                self._compute, self.path = lower(model), "lowered"
+                self._compute, self.execution = lower(model), "lowered"
                 lay_out((*model.variables, *optimizer.variables))
             except NotLoweredError as error:
-                if path == "lowered":
+                if execution == "lowered":
                     raise
                 self.not_lowered = str(error)
         self._optimizer = optimizer
