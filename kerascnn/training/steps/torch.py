@@ -55,7 +55,7 @@ class TorchSteps:
     def train(self, pixels: Pixels, labels: Labels, *, observe: bool = False) -> tuple[Any, Any, Any]:
         x, y = self._to_device(pixels, labels)
         logits = self._compute(x, training=True)
-        loss = cross_entropy(logits.float(), y, label_smoothing=self._train.label_smoothing)
+        loss = cross_entropy(_precise(logits), y, label_smoothing=self._train.label_smoothing)
         for variable in self._variables:
             variable.value.grad = None
         self._optimizer.scale_loss(loss).backward()
@@ -70,7 +70,7 @@ class TorchSteps:
         x, y = self._to_device(pixels, labels)
         with torch.no_grad():
             logits = self._compute(x, training=False)
-            return cross_entropy(logits.float(), y), _count_right(logits, y)
+            return cross_entropy(_precise(logits), y), _count_right(logits, y)
 
     def _norms(self, gradients: list[Any]) -> Any:
         # The gradients are those of the scaled loss.
@@ -95,6 +95,11 @@ class TorchSteps:
 
     def _to_device(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
         return torch.from_numpy(pixels).to(self._device), torch.from_numpy(labels).to(self._device)
+
+
+def _precise(logits: Any) -> Any:
+    """In float32 at the least, which softmax needs."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _count_right(logits: Any, labels: Any) -> Any:
