@@ -31,6 +31,10 @@ class BackendError(KerascnnError):
     """A backend that isn't installed, or that can't be switched to in this process."""
 
 
+class NotLoweredError(BackendError):
+    """A network with a layer or a setting that only Keras itself computes."""
+
+
 class DatasetError(KerascnnError):
     """A dataset that is missing, damaged or of another shape than expected."""
 

@@ -13,10 +13,11 @@ from kerascnn.data.dataset import classes_of
 from kerascnn.errors import UnknownNameError, UsageError, nearest
 from kerascnn.recipe import Recipe
 from kerascnn.runs.directory import Run
-from kerascnn.training.backend import DEVICES
+from kerascnn.training.backend import DEVICES, EXECUTIONS
 
 Backend = Annotated[str | None, typer.Option(help="torch, tensorflow or jax.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
+Execution = Annotated[str, typer.Option(help="auto, lowered or keras: who computes the layers on torch.")]
 DatasetName = Annotated[str | None, typer.Option(help="A dataset's name, or folder:PATH.")]
 DataDir = Annotated[Path | None, typer.Option(help="A folder to look for datasets in first.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never download.")]
@@ -36,6 +37,18 @@ def check_device(device: str) -> None:
     """
     if device not in DEVICES:
         raise UnknownNameError(f"--device: expected {', '.join(DEVICES)}, got {device!r}{nearest(device, DEVICES)}")
+
+
+def check_execution(execution: str) -> None:
+    """Refuse a way of computing the layers that there isn't.
+
+    Raises:
+        UnknownNameError: it is none of ``auto``, ``lowered`` and ``keras``.
+    """
+    if execution not in EXECUTIONS:
+        raise UnknownNameError(
+            f"--execution: expected {', '.join(EXECUTIONS)}, got {execution!r}{nearest(execution, EXECUTIONS)}"
+        )
 
 
 def recipe_of(model: str | None, changes: dict[str, Any], catalog: Path | None, source: Path | None = None) -> Recipe:

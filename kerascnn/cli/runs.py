@@ -211,6 +211,7 @@ def _print_run(run: dict[str, Any]) -> None:
         "message": run["result"].get("message", "–"),
         "backend": f"{run['backend']} {environment.get('versions', {}).get(run['backend'], '')}",
         "device": environment.get("device", "–"),
+        "execution": environment.get("execution", "–"),
         "dataset": environment.get("dataset", {}).get("where", run["dataset"]),
         "time": duration(run["seconds"]),
         "command": " ".join(environment.get("command", [])),

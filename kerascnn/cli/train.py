@@ -18,10 +18,12 @@ from kerascnn.cli.options import (
     DataDir,
     DatasetName,
     Device,
+    Execution,
     LearningRate,
     Offline,
     Seed,
     check_device,
+    check_execution,
     recipe_of,
 )
 from kerascnn.cli.output import print_json, say
@@ -46,6 +48,7 @@ def train(
     model: Annotated[str | None, typer.Argument(help="A network out of `kerascnn models`.")] = None,
     backend: Backend = None,
     device: Device = "auto",
+    execution: Execution = "auto",
     dataset: DatasetName = None,
     data_dir: DataDir = None,
     offline: Offline = False,
@@ -73,6 +76,7 @@ def train(
 ) -> None:
     """Train a network. Ctrl-C saves a checkpoint first; --resume goes on from it."""
     check_device(device)
+    check_execution(execution)
     options = session.Options(
         backend=backend,
         device=device,
@@ -80,6 +84,7 @@ def train(
         download=not offline,
         skip_bad_images=skip_bad_images,
         checkpoint_every_s=60 * checkpoint_minutes,
+        execution=execution,
     )
     changes: dict[str, Any] = {
         "dataset": absolute(dataset) if dataset else None,
@@ -153,6 +158,7 @@ def _leave_behind(run: Run, options: session.Options, *, as_json: bool) -> None:
     """
     command = [sys.executable, "-m", "kerascnn", "train", "--resume", str(run.path.absolute())]
     command += ["--device", options.device, "--checkpoint-minutes", str(options.checkpoint_every_s / 60)]
+    command += ["--execution", options.execution]
     command += ["--backend", options.backend] if options.backend else []
     command += ["--data-dir", str(options.data_dir.absolute())] if options.data_dir else []
     command += ["--offline"] if not options.download else []

@@ -56,6 +56,7 @@ class _PixelStatistics(BaseModel):
 _TYPES: dict[str, TypeAdapter[Any]] = {
     "backend": TypeAdapter(str),
     "device": TypeAdapter(str),
+    "execution": TypeAdapter(str),
     "versions": TypeAdapter(dict[str, str]),
     "dataset": TypeAdapter(_LearntFrom),
     "pixel_statistics": TypeAdapter(_PixelStatistics | None),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from kerascnn.data.batches import ValidationBatches
 from kerascnn.data.dataset import is_folder, load_dataset
 from kerascnn.data.formats import Pixels
 from kerascnn.data.images import LARGEST_PADDING, Shape, adapt, open_image, resize_and_crop
-from kerascnn.errors import RunError
+from kerascnn.errors import NotLoweredError, RunError
 from kerascnn.runs.directory import Run
 from kerascnn.training import backend as backends
 
@@ -93,10 +94,11 @@ def evaluate(
     recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"limit_val": wanted})})
     images = load_dataset(recipe, data_dir=data_dir, download=download).validation
     batches = ValidationBatches(images, recipe.train.batch_size)
+    compute = _predictor(model)
     loss_sum, right = 0.0, 0
     for number in range(batches.count):
         pixels, labels = batches.make(number)
-        log_softmax = _log_softmax(model, pixels)
+        log_softmax = _log_softmax(compute(pixels))
         loss_sum -= float(log_softmax[np.arange(len(labels)), labels].sum())
         right += int((log_softmax.argmax(axis=1) == labels).sum())
     return Evaluation(loss_sum / len(images), right / len(images), len(images), which)
@@ -114,10 +116,11 @@ def predict(run: Run, model: keras.Model, files: Sequence[Path], *, top: int = 5
     names = run.environment().get("dataset", {}).get("class_names", [])
     if len(names) != recipe.classes:
         names = [str(number) for number in range(recipe.classes)]
+    compute = _predictor(model)
     predictions = []
     for file in files:
         pixels = as_input(file, recipe.input_shape, like_training=not is_folder(recipe.dataset))
-        softmax = np.exp(_log_softmax(model, pixels[None])[0])
+        softmax = np.exp(_log_softmax(compute(pixels[None]))[0])
         order = np.argsort(-softmax, kind="stable")[:top]
         predictions.append(Prediction(str(file), [(names[i], float(softmax[i])) for i in order.tolist()]))
     return predictions
@@ -139,9 +142,22 @@ def as_input(file: Path, shape: Shape, *, like_training: bool) -> Pixels:
     return batch.reshape(shape)
 
 
-def _log_softmax(model: keras.Model, pixels: Pixels) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    # Keras's own loop for one batch: no gradients are kept.
-    logits = np.asarray(model.predict_on_batch(pixels), np.float64)
+def _predictor(model: keras.Model) -> Callable[[Pixels], Any]:
+    """From a batch to its logits, without gradients."""
+    import keras
+
+    if keras.backend.backend() == "torch":
+        from kerascnn.training.lowering.graph import lay_out, lower
+
+        with contextlib.suppress(NotLoweredError):
+            graph = lower(model)
+            lay_out(model.variables)
+            return graph.predict
+    return model.predict_on_batch
+
+
+def _log_softmax(outputs: Any) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    logits = np.asarray(outputs, np.float64)
     logits -= logits.max(axis=1, keepdims=True)
     result: np.ndarray[tuple[int, int], np.dtype[np.float64]] = logits - np.log(
         np.exp(logits).sum(axis=1, keepdims=True)

@@ -49,9 +49,9 @@ def initial_model(
     return model
 
 
-def make_network(model: keras.Model, train: Train) -> Network:
-    """Give a model the optimizer and the steps that a recipe asks for."""
+def make_network(model: keras.Model, train: Train, execution: str = "auto") -> Network:
+    """Give a model the optimizer and the steps that a recipe asks for; ``execution`` as for ``make_steps``."""
     optimizer = make_optimizer(train, model.trainable_variables)
     layers = kernel_layers(model)
-    steps = make_steps(model, optimizer, train, [layer.kernel for layer in layers])
+    steps = make_steps(model, optimizer, train, [layer.kernel for layer in layers], execution=execution)
     return Network(model, optimizer, steps, layers)

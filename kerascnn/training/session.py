@@ -47,6 +47,8 @@ class Options:
     checkpoint_every_s: float = 300.0
     observe: bool = True
     """Whether the run looks into its layers while it trains."""
+    execution: str = "auto"
+    """One of :data:`kerascnn.training.backend.EXECUTIONS`; ``auto`` lowers where it can, and goes on as a run began."""
     command: Sequence[str] = field(default_factory=lambda: list(sys.argv))
 
 
@@ -142,6 +144,8 @@ def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lamb
     """What can be wrong before anything is written; a missing dataset is downloaded here."""
     choice = backends.choose_backend(options.backend)
     check_builder(recipe.builder)
+    if options.execution == "lowered" and choice.name != "torch":
+        raise UsageError(f"--execution lowered: expected the backend torch, got {choice.name} ({choice.reason})")
     if options.data_dir is not None and not options.data_dir.is_dir():
         raise UsageError(f"--data-dir: expected a folder at {options.data_dir}, and there is none")
     classes = classes_of(recipe.dataset)
@@ -272,7 +276,7 @@ class _Session:
         progress = self._resume_point(network) if resume else self._fresh()
         if architecture is not None and self._options.observe:
             self._watcher = Watcher(self._recipe, architecture, self._run.events())
-        self._write_environment(dataset, statistics)
+        self._write_environment(dataset, statistics, network.steps.execution)
         self._engine = self._make_engine(network, dataset, batches, few, progress)
         self._signals.wait_for_step()
         return self._engine
@@ -310,7 +314,25 @@ class _Session:
         model = initial_model(self._recipe, statistics, lambda text: self._emit(ev.Warned(message=text)))
         if self._run.initial_weights_file.is_file():
             self._emit(ev.Warned(message=put_stored_weights(model, self._run)))
-        return make_network(model, self._recipe.train)
+        network = make_network(model, self._recipe.train, self._execution())
+        if network.steps.not_lowered:
+            text = (
+                f"Keras's own layers compute this network, which is slower: {network.steps.not_lowered} isn't lowered"
+            )
+            self._emit(ev.Warned(message=text))
+        return network
+
+    def _execution(self) -> str:
+        """What was asked, else what the run began with: only that goes on to the bit."""
+        if self._options.execution == "auto" and self._begun().get("execution") == "keras":
+            return "keras"
+        return self._options.execution
+
+    def _begun(self) -> dict[str, Any]:
+        """The environment that the run began in, or went on in last."""
+        before = self._run.environment()
+        # Before there was a choice, Keras computed everything.
+        return {"execution": "keras", **before} if "backend" in before else before
 
     def _fresh(self) -> Progress:
         from kerascnn.training.checkpoint import Progress
@@ -375,13 +397,14 @@ class _Session:
             until=self._until,
         )
 
-    def _write_environment(self, dataset: Dataset, statistics: PixelStatistics | None) -> None:
+    def _write_environment(self, dataset: Dataset, statistics: PixelStatistics | None, execution: str) -> None:
         """What the run's figures depend on. A resume under others says so."""
         backend = self._choice.name
         now = {
             "backend": backend,
             "backend_reason": self._choice.reason,
             "device": backends.device_name(backend),
+            "execution": execution,
             "threads": backends.thread_count(backend),
             "versions": backends.versions(backend),
             "machine": backends.machine(),
@@ -395,8 +418,8 @@ class _Session:
             "seed": self._recipe.train.seed,
             "command": list(self._options.command),
         }
-        before = self._run.environment()
-        for key in ("versions", "machine", "threads", "device", "dataset"):
+        before = self._begun()
+        for key in ("versions", "machine", "threads", "device", "execution", "dataset"):
             then = before.get(key)
             if then and _comparable(key, then) != _comparable(key, now[key]):
                 self._emit(

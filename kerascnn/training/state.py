@@ -76,4 +76,4 @@ def identity_of(recipe: Recipe, model: keras.Model, optimizer: keras.optimizers.
 
 
 def _to_numpy(variable: keras.Variable) -> Any:
-    return np.array(ops.convert_to_numpy(variable.value), copy=True)
+    return np.array(ops.convert_to_numpy(variable.value), copy=True, order="C")

@@ -13,6 +13,7 @@ from keras import mixed_precision as mixed_precision
 from keras import models as models
 from keras import ops as ops
 from keras import optimizers as optimizers
+from keras import tree as tree
 from keras import utils as utils
 
 class KerasTensor:
@@ -25,6 +26,7 @@ class Variable:
     path: str
     shape: tuple[int, ...]
     value: Any
+    _value: Any
     def assign(self, value: Any) -> Any: ...
     def __rmul__(self, other: Any) -> Any: ...
 

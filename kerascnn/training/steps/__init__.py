@@ -14,11 +14,17 @@ import keras
 from keras import ops
 
 from kerascnn.data.formats import Labels, Pixels
+from kerascnn.errors import NotLoweredError
 from kerascnn.recipe import Train
 
 
 class Steps(Protocol):
     """What the engine needs of a backend. Losses and counts stay on the device until somebody reads them."""
+
+    execution: str
+    """Who computes the layers: ``keras``, or ``lowered``, see :mod:`kerascnn.training.lowering`."""
+    not_lowered: str
+    """Why the network couldn't be lowered; empty where it is, or nobody wanted it."""
 
     def train(self, pixels: Pixels, labels: Labels, *, observe: bool = False) -> tuple[Any, Any, Any]:
         """One optimizer step.
@@ -44,16 +50,23 @@ def make_steps(
     observed: Sequence[int] = (),
     *,
     pixels: str = "uint8",
+    execution: str = "auto",
 ) -> Steps:
     """The steps of the active backend.
 
-    ``observed`` are places among the trainable variables, ``pixels`` is the type that batches come in.
+    ``observed`` are places among the trainable variables, ``pixels`` is the type that batches come in, ``execution``
+    one of :data:`kerascnn.training.backend.EXECUTIONS`.
+
+    Raises:
+        NotLoweredError: ``execution`` is ``lowered``, and the network can't be, or the backend isn't torch.
     """
     backend = keras.backend.backend()
     if backend == "torch":
         from kerascnn.training.steps.torch import TorchSteps
 
-        return TorchSteps(model, optimizer, train, observed)
+        return TorchSteps(model, optimizer, train, observed, execution)
+    if execution == "lowered":
+        raise NotLoweredError(f"a network can be lowered on torch alone, and this is {backend}")
     if backend == "tensorflow":
         from kerascnn.training.steps.tensorflow import TensorflowSteps
 

@@ -18,6 +18,9 @@ Values = list[Any]
 class JaxSteps:
     """See :class:`kerascnn.training.steps.Steps`."""
 
+    execution = "keras"
+    not_lowered = ""
+
     def __init__(
         self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Train, observed: Sequence[int]
     ) -> None:

@@ -16,6 +16,9 @@ from kerascnn.training.steps import count_right, cross_entropy, decayed
 class TensorflowSteps:
     """See :class:`kerascnn.training.steps.Steps`."""
 
+    execution = "keras"
+    not_lowered = ""
+
     def __init__(
         self,
         model: keras.Model,

@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import torch
 from keras.src.backend.torch.core import get_device
+from torch.nn.functional import cross_entropy
 
 from kerascnn.data.formats import Labels, Pixels
+from kerascnn.errors import NotLoweredError
 from kerascnn.recipe import Train
-from kerascnn.training.steps import count_right, cross_entropy, decayed
+from kerascnn.training.lowering.graph import lay_out, lower
+from kerascnn.training.steps import decayed
 
 
 class TorchSteps:
     """See :class:`kerascnn.training.steps.Steps`."""
 
+    execution = "keras"
+    not_lowered = ""
+
     def __init__(
-        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Train, observed: Sequence[int]
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        train: Train,
+        observed: Sequence[int],
+        execution: str,
     ) -> None:
-        self._model = model
+        """Lower the network unless ``execution`` is ``keras``.
+
+        Raises:
+            NotLoweredError: ``execution`` is ``lowered``, and the network can't be.
+        """
+        self._compute: Callable[..., Any] = model
+        if execution != "keras":
+            try:
+                self._compute, self.execution = lower(model), "lowered"
+                lay_out((*model.variables, *optimizer.variables))
+            except NotLoweredError as error:
+                if execution == "lowered":
+                    raise
+                self.not_lowered = str(error)
         self._optimizer = optimizer
         self._train = train
         self._variables = model.trainable_variables
@@ -30,23 +54,23 @@ class TorchSteps:
 
     def train(self, pixels: Pixels, labels: Labels, *, observe: bool = False) -> tuple[Any, Any, Any]:
         x, y = self._to_device(pixels, labels)
-        logits = self._model(x, training=True)
-        loss = cross_entropy(y, logits, self._train.label_smoothing)
-        scaled = self._optimizer.scale_loss(loss)
-        self._model.zero_grad()
-        scaled.backward()
+        logits = self._compute(x, training=True)
+        loss = cross_entropy(_precise(logits), y, label_smoothing=self._train.label_smoothing)
+        for variable in self._variables:
+            variable.value.grad = None
+        self._optimizer.scale_loss(loss).backward()
         gradients = [variable.value.grad for variable in self._variables]
         with torch.no_grad():
             norms = self._norms(gradients) if observe else None
             self._add_weight_decay(gradients)
             self._optimizer.apply(gradients, self._variables)
-            return loss.detach(), count_right(y, logits), norms
+            return loss.detach(), _count_right(logits, y), norms
 
     def evaluate(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
         x, y = self._to_device(pixels, labels)
         with torch.no_grad():
-            logits = self._model(x, training=False)
-            return cross_entropy(y, logits, 0.0), count_right(y, logits)
+            logits = self._compute(x, training=False)
+            return cross_entropy(_precise(logits), y), _count_right(logits, y)
 
     def _norms(self, gradients: list[Any]) -> Any:
         # The gradients are those of the scaled loss.
@@ -71,3 +95,12 @@ class TorchSteps:
 
     def _to_device(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
         return torch.from_numpy(pixels).to(self._device), torch.from_numpy(labels).to(self._device)
+
+
+def _precise(logits: Any) -> Any:
+    """In float32 at the least, which softmax needs."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _count_right(logits: Any, labels: Any) -> Any:
+    return (logits.argmax(-1) == labels).sum()
