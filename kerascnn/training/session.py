@@ -26,6 +26,7 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.directory import RUNS_FOLDER, Run, Writer, create_run, epochs_of, new_run_path
 from kerascnn.runs.files import write_atomically, write_json
 from kerascnn.training import backend as backends
+from kerascnn.training.allocator import asked_allocator, keep_freed_memory
 from kerascnn.training.signals import Interruption, Signals
 from kerascnn.zoo import check_builder
 
@@ -141,6 +142,7 @@ def replay(run: Run, until: Position, *, options: Options, listeners: Sequence[e
 def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lambda _: None) -> backends.BackendChoice:
     """What can be wrong before anything is written; a missing dataset is downloaded here."""
     choice = backends.choose_backend(options.backend)
+    asked_allocator()
     check_builder(recipe.builder)
     if options.data_dir is not None and not options.data_dir.is_dir():
         raise UsageError(f"--data-dir: expected a folder at {options.data_dir}, and there is none")
@@ -383,6 +385,7 @@ class _Session:
             "backend_reason": self._choice.reason,
             "device": backends.device_name(backend),
             "threads": backends.thread_count(backend),
+            "allocator": keep_freed_memory(),
             "versions": backends.versions(backend),
             "machine": backends.machine(),
             "dataset": {
