@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kerascnn.cli import control, data, diagnose, lecture, models, overfit, runs, train, use
+from kerascnn.cli import bench, control, data, diagnose, lecture, models, overfit, runs, train, use
 from kerascnn.cli.output import say
 from kerascnn.errors import KerascnnError, system_error
 
@@ -36,6 +36,7 @@ app.command("diagnose")(diagnose.diagnose)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.add_typer(lecture.app, name="lecture")
+app.command("bench")(bench.bench)
 app.command("watch")(runs.watch)
 app.command("control")(control.control)
 app.command("evaluate")(use.evaluate)
