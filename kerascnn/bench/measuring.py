@@ -29,8 +29,6 @@ Kind = Literal["kerascnn", "channels_first", "channels_last"]
 # A variant's share of the time is cut into about so many blocks.
 ROUNDS = 15
 FEWEST_ROUNDS = 3
-# Warming up ends when a block is half as long as it is to be.
-ENOUGH = 0.5
 READY_WITHIN_S = 600.0
 
 
@@ -121,12 +119,16 @@ class Trainer:
         seconds = self._answer(until)["seconds"]
         return Measured(self.variant, facts, seconds, time.monotonic() - began)
 
-    def warm_up(self, block_s: float, until: float) -> None:
-        """Longer and longer blocks, until it is known how many steps take ``block_s``."""
+    def warm_up(self, block_s: float, until: float) -> tuple[int, float]:
+        """Longer and longer blocks, until one is at least half as long as ``block_s``.
+
+        Returns:
+            The steps and the seconds of the last.
+        """
         steps = 1
-        while (seconds := self.train(steps, until)) < ENOUGH * block_s:
+        while (seconds := self.train(steps, until)) < block_s / 2:
             steps *= 2
-        self.steps_a_block = max(1, round(steps * block_s / seconds))
+        return steps, seconds
 
     def train(self, steps: int, until: float) -> float:
         """The seconds that so many steps take."""
@@ -197,7 +199,8 @@ def measure(
             with _named(variant):
                 until = time.monotonic() + READY_WITHIN_S
                 found.append(trainer.start(until))
-                trainer.warm_up(block_s, until)
+                steps, took = trainer.warm_up(block_s, until)
+                trainer.steps_a_block = max(1, round(steps * block_s / took))
             trainers.append(trainer)
         pairs = list(zip(trainers, found, strict=True))
         number, spent = 0, 0.0

@@ -41,6 +41,8 @@ class Options:
     """How a run is carried out: what may change between a run and its resume."""
 
     backend: str | None = None
+    backend_reason: str = "--backend"
+    """Where ``backend`` comes from, for messages and ``environment.json``."""
     device: str = "auto"
     data_dir: Path | None = None
     download: bool = True
@@ -141,7 +143,7 @@ def replay(run: Run, until: Position, *, options: Options, listeners: Sequence[e
 
 def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lambda _: None) -> backends.BackendChoice:
     """What can be wrong before anything is written; a missing dataset is downloaded here."""
-    choice = backends.choose_backend(options.backend)
+    choice = backends.choose_backend(options.backend, options.backend_reason)
     asked_allocator()
     check_builder(recipe.builder)
     if options.data_dir is not None and not options.data_dir.is_dir():
