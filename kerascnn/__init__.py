@@ -14,7 +14,6 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from kerascnn.catalog import list_models, load_recipe
 from kerascnn.errors import (
     BackendError,
     CheckpointError,
@@ -25,18 +24,22 @@ from kerascnn.errors import (
     UnknownNameError,
     UsageError,
 )
-from kerascnn.recipe import Recipe
 
 if TYPE_CHECKING:
     import keras
 
+    from kerascnn.catalog import list_models, load_recipe
     from kerascnn.diagnosis.diagnose import Diagnosis, diagnose
     from kerascnn.diagnosis.findings import Finding
+    from kerascnn.recipe import Recipe
     from kerascnn.runs.directory import Run, open_run
     from kerascnn.training.session import Options, Result, resume, train
 
-# Imported when they are first asked for: the terminal UI paints without them.
+# Imported when they are first asked for: the terminal UI paints, and the command's help prints, without them.
 _LATER = {
+    "list_models": "kerascnn.catalog",
+    "load_recipe": "kerascnn.catalog",
+    "Recipe": "kerascnn.recipe",
     "Diagnosis": "kerascnn.diagnosis.diagnose",
     "Finding": "kerascnn.diagnosis.findings",
     "diagnose": "kerascnn.diagnosis.diagnose",
@@ -102,6 +105,8 @@ def build_model(
         UnknownNameError: no network has this name.
         BackendError: the backend isn't installed.
     """
+    from kerascnn.catalog import load_recipe
+    from kerascnn.recipe import Recipe
     from kerascnn.training.backend import activate, choose_backend
 
     recipe = name_or_recipe if isinstance(name_or_recipe, Recipe) else load_recipe(os.fspath(name_or_recipe))

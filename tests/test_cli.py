@@ -402,3 +402,29 @@ def test_a_run_without_a_terminal_can_be_found_while_it_runs(
         process.kill()
         process.communicate()
     assert open_run(run_dir).summary().state == "killed"
+
+
+def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
+    from typer.main import get_command
+
+    from kerascnn.cli import COMMANDS, make_app
+
+    listed, loaded = get_command(make_app(used=())).commands, get_command(make_app()).commands
+    assert set(listed) == set(loaded) == set(COMMANDS)
+    assert {name: command.help for name, command in listed.items()} == {
+        name: " ".join(command.help.partition("\n\n")[0].split()) for name, command in loaded.items()
+    }
+
+
+def test_help_imports_no_command_and_each_command_itself_alone() -> None:
+    program = (
+        "import sys\nfrom kerascnn.cli import main\nsys.argv = {}\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
+    )
+    program += "print([name for name in sys.modules if name.startswith('kerascnn.cli.')], 'numpy' in sys.modules)"
+    last = [
+        subprocess.run(
+            [sys.executable, "-c", program.format(arguments)], capture_output=True, text=True, check=True
+        ).stdout.splitlines()[-1]
+        for arguments in (["kerascnn", "--help"], ["kerascnn", "models"])
+    ]
+    assert last == ["['kerascnn.cli.output'] False", "['kerascnn.cli.output', 'kerascnn.cli.models'] False"]

@@ -2,26 +2,88 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerascnn.cli import control, data, diagnose, lecture, models, overfit, runs, train, use
 from kerascnn.cli.output import say
 from kerascnn.errors import KerascnnError, system_error
 
-app = typer.Typer(
-    name="kerascnn",
-    help="Train convolutional networks, exactly and live, on torch, TensorFlow or JAX.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    app: typer.Typer
+
+# Where each command is, and what `kerascnn --help` says of it: it lists them all without importing one.
+COMMANDS = {
+    "train": (
+        "kerascnn.cli.train:train",
+        "Train a network. Ctrl-C saves a checkpoint first; --resume goes on from it.",
+    ),
+    "overfit": (
+        "kerascnn.cli.overfit:overfit",
+        "Can a network memorise one small batch? Exit code 0: it can; 1: it can't. Writes nothing.",
+    ),
+    "models": ("kerascnn.cli.models:models", "List the networks, or show one network's card."),
+    "diagnose": (
+        "kerascnn.cli.diagnose:diagnose",
+        "Find out in a short run whether a network learns, and if not, why. Exit code 1 where it doesn't.",
+    ),
+    "bench": (
+        "kerascnn.cli.bench:bench",
+        "How fast networks train here: each variant in its own process, blocks of their steps in turn.",
+    ),
+    "watch": (
+        "kerascnn.cli.runs:watch",
+        "Show the progress of a run, live until it ends. Ctrl-C stops watching, not the run.",
+    ),
+    "control": (
+        "kerascnn.cli.control:control",
+        "Pause, resume or stop a live run, set its learning rate, or give it more epochs.",
+    ),
+    "evaluate": ("kerascnn.cli.use:evaluate", "Loss and accuracy of a run's network on its validation images."),
+    "predict": ("kerascnn.cli.use:predict", "The likeliest classes of images."),
+    "data": ("kerascnn.cli.data:app", "List the datasets and where they lie; fetch one."),
+    "runs": ("kerascnn.cli.runs:app", "List, show, compare, verify and delete runs."),
+    "lecture": (
+        "kerascnn.cli.lecture:app",
+        "The lecture that the zoo grew from: its argument, trained, claim beside measurement.",
+    ),
+}
 
 
-@app.callback()
+def make_app(used: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The command line. Only the commands that are ``used`` can be called; the others are listed."""
+    made = typer.Typer(
+        name="kerascnn",
+        help="Train convolutional networks, exactly and live, on torch, TensorFlow or JAX.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback()(_options)
+    for name, (place, summary) in COMMANDS.items():
+        if name not in used:
+            made.command(name, help=summary)(_only_listed)
+            continue
+        module, _, attribute = place.partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        if isinstance(found, typer.Typer):
+            made.add_typer(found, name=name)
+        else:
+            made.command(name)(found)
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        return make_app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -29,23 +91,21 @@ def _options(
         os.environ["KERASCNN_DEBUG"] = "1"
 
 
-app.command("train")(train.train)
-app.command("overfit")(overfit.overfit)
-app.command("models")(models.models)
-app.command("diagnose")(diagnose.diagnose)
-app.add_typer(data.app, name="data")
-app.add_typer(runs.app, name="runs")
-app.add_typer(lecture.app, name="lecture")
-app.command("watch")(runs.watch)
-app.command("control")(control.control)
-app.command("evaluate")(use.evaluate)
-app.command("predict")(use.predict)
+def _only_listed() -> None:
+    """A command that this process doesn't call."""
+
+
+def _used(arguments: list[str]) -> Iterable[str]:
+    """The command that is called; a shell that completes may need any."""
+    if any(name.endswith("_COMPLETE") for name in os.environ):
+        return COMMANDS
+    return [next((argument for argument in arguments if not argument.startswith("-")), "")]
 
 
 def main() -> None:
     """Run the command; an error of ours is one sentence and its exit code."""
     try:
-        app()
+        make_app(_used(sys.argv[1:]))()
     except KerascnnError as error:
         if os.environ.get("KERASCNN_DEBUG"):
             raise

@@ -5,15 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from kerascnn.bench.fastest import AUTO, fastest_backend
 from kerascnn.catalog import parse_assignments
 from kerascnn.cli.options import (
     Assignments,
-    Backend,
     Catalog,
     DataDir,
     DatasetName,
@@ -46,7 +47,9 @@ else:
 
 def train(
     model: Annotated[str | None, typer.Argument(help="A network out of `kerascnn models`.")] = None,
-    backend: Backend = None,
+    backend: Annotated[
+        str | None, typer.Option(help="torch, tensorflow, jax; or auto: measure them once and take the fastest.")
+    ] = None,
     device: Device = "auto",
     execution: Execution = "auto",
     dataset: DatasetName = None,
@@ -104,6 +107,8 @@ def train(
                 "--resume takes the run's own recipe: expected no MODEL, --catalog, --run-dir or changes beside it; "
                 f"`--init-from {resume}` begins a new run with its weights"
             )
+        if backend == AUTO:
+            raise UsageError("--backend auto chooses for a new run; --resume takes the run's own backend")
         _go_on(find_run(resume, runs_dir), options, detach=detach, as_json=as_json)
     else:
         source = _source(init_from, runs_dir)
@@ -126,6 +131,12 @@ def _go_on(run: Run, options: session.Options, *, detach: bool, as_json: bool) -
 def _begin(
     recipe: Recipe, path: Path, source: Path | None, options: session.Options, *, detach: bool, as_json: bool
 ) -> None:
+    if options.backend == AUTO:
+        # What is wrong with the rest is said before anything is measured.
+        session.check(recipe, replace(options, backend=None), report=say)
+        options = replace(
+            options, backend=fastest_backend(recipe, options.device, say), backend_reason="--backend auto"
+        )
     choice = session.check(recipe, options, report=say)
     say(f"{recipe.name} on {recipe.dataset} with {choice.name} ({choice.reason})")
     if detach:

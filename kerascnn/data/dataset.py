@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerascnn.data import fetch, locate
+from kerascnn.data import locate
 from kerascnn.data.formats import Labels, read_cifar_batch, read_cifar_class_names, read_idx, read_npz
 from kerascnn.data.images import (
     IMAGE_SUFFIXES,
@@ -153,6 +153,9 @@ def _download(known: KnownDataset, data_dir: Path | None, *, allowed: bool, repo
     if not allowed:
         raise _missing(known, data_dir, "downloads are off (--offline)")
     try:
+        # Its HTTP library takes longer to import than NumPy, and most runs download nothing.
+        from kerascnn.data import fetch
+
         return fetch.fetch(known, report=report)
     except DatasetError as error:
         raise _missing(known, data_dir, str(error)) from None
@@ -164,6 +167,8 @@ def _unpacked(known: KnownDataset, data_dir: Path | None, report: Report) -> loc
     if archive is None:
         return None
     report(f"{known.name}: extracting {archive.path}")
+    from kerascnn.data import fetch
+
     return locate.Found(fetch.unpack(known, archive.path), archive.source)
 
 

@@ -26,6 +26,7 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.directory import RUNS_FOLDER, Run, Writer, create_run, epochs_of, new_run_path
 from kerascnn.runs.files import write_atomically, write_json
 from kerascnn.training import backend as backends
+from kerascnn.training.allocator import asked_allocator, keep_freed_memory
 from kerascnn.training.signals import Interruption, Signals
 from kerascnn.zoo import check_builder
 
@@ -40,6 +41,8 @@ class Options:
     """How a run is carried out: what may change between a run and its resume."""
 
     backend: str | None = None
+    backend_reason: str = "--backend"
+    """Where ``backend`` comes from, for messages and ``environment.json``."""
     device: str = "auto"
     data_dir: Path | None = None
     download: bool = True
@@ -142,7 +145,8 @@ def replay(run: Run, until: Position, *, options: Options, listeners: Sequence[e
 
 def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lambda _: None) -> backends.BackendChoice:
     """What can be wrong before anything is written; a missing dataset is downloaded here."""
-    choice = backends.choose_backend(options.backend)
+    choice = backends.choose_backend(options.backend, options.backend_reason)
+    asked_allocator()
     check_builder(recipe.builder)
     if options.execution == "lowered" and choice.name != "torch":
         raise UsageError(f"--execution lowered: expected the backend torch, got {choice.name} ({choice.reason})")
@@ -406,6 +410,7 @@ class _Session:
             "device": backends.device_name(backend),
             "execution": execution,
             "threads": backends.thread_count(backend),
+            "allocator": keep_freed_memory(),
             "versions": backends.versions(backend),
             "machine": backends.machine(),
             "dataset": {

@@ -1,0 +1,123 @@
+"""``kerascnn bench``: how fast networks train here, and how fast beside plain PyTorch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import typer
+
+from kerascnn.bench.figures import report
+from kerascnn.bench.measuring import Variant, measure
+from kerascnn.bench.twins import CHANNELS_FIRST, CHANNELS_LAST, TWIN_NAMES
+from kerascnn.catalog import load_recipe
+from kerascnn.cli.options import Catalog, Device, check_device
+from kerascnn.cli.output import print_json, print_table, say, stderr
+from kerascnn.errors import UnknownNameError, UsageError, nearest
+from kerascnn.training.backend import choose_backend, machine
+from kerascnn.wording import whole_percent
+
+REFERENCES = ("plain", "allocator")
+
+Models = Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help=f"By default {', '.join(TWIN_NAMES)}.")]
+Backends = Annotated[list[str] | None, typer.Option(help="torch, tensorflow or jax; can be given more than once.")]
+Against = Annotated[
+    list[str] | None,
+    typer.Option(help="plain: the same network in plain PyTorch, in both layouts; allocator: without the setting."),
+]
+
+
+def bench(
+    models: Models = None,
+    backend: Backends = None,
+    against: Against = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="By default each recipe's own.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of steps that count, a network and variant.")] = 30.0,
+    device: Device = "auto",
+    catalog: Catalog = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, every block in it.")] = False,
+) -> None:
+    """How fast networks train here: each variant in its own process, blocks of their steps in turn."""
+    check_device(device)
+    references = _references(against or [])
+    names = models or list(TWIN_NAMES)
+    if "plain" in references and (without := [name for name in names if name not in TWIN_NAMES]):
+        raise UsageError(
+            f"--against plain: expected networks that are written in plain PyTorch too, {', '.join(TWIN_NAMES)}, "
+            f"got {without[0]!r}{nearest(without[0], TWIN_NAMES)}"
+        )
+    changes = {} if batch_size is None else {"train.batch_size": batch_size}
+    recipes = [load_recipe(name, changes, catalog=catalog) for name in names]
+    variants = make_variants(backend or [], references)
+    with _status() as tell:
+        reports = [report(recipe, measure(recipe, variants, seconds, device, tell)) for recipe in recipes]
+    if as_json:
+        print_json({"machine": machine(), "seconds": seconds, "models": reports})
+        return
+    _print(reports)
+
+
+def _references(asked: list[str]) -> list[str]:
+    for name in asked:
+        if name not in REFERENCES:
+            raise UnknownNameError(
+                f"--against: expected {' or '.join(REFERENCES)}, got {name!r}{nearest(name, REFERENCES)}"
+            )
+    return asked
+
+
+def make_variants(backends: list[str], references: list[str]) -> list[Variant]:
+    """What to measure: kerascnn on each backend, and what each of them is held against.
+
+    Raises:
+        UnknownNameError, BackendError: a backend doesn't exist or isn't installed.
+    """
+    names = list(dict.fromkeys(choose_backend(name).name for name in backends or [None]))  # type: ignore[list-item]
+    plain: list[Variant] = []
+    if "plain" in references:
+        choose_backend("torch", "--against plain")
+        plain = [
+            Variant(CHANNELS_FIRST, "channels_first", "torch"),
+            Variant(CHANNELS_LAST, "channels_last", "torch", against=(CHANNELS_FIRST,)),
+        ]
+    variants = []
+    for name in names:
+        own = f"{name}, default allocator"
+        held_against = [variant.name for variant in plain]
+        if "allocator" in references:
+            variants.append(Variant(own, "kerascnn", name, default_allocator=True, against=tuple(held_against)))
+            held_against.append(own)
+        variants.append(Variant(name, "kerascnn", name, against=tuple(held_against)))
+    return [*plain, *variants]
+
+
+@contextlib.contextmanager
+def _status() -> Iterator[Callable[[str], None]]:
+    """On a terminal one line that says what is going on; elsewhere nothing."""
+    with stderr().status("starting") as status:
+        yield status.update
+
+
+def _print(reports: list[dict[str, Any]]) -> None:
+    ratios = list(dict.fromkeys(name for each in reports for found in each["variants"] for name in found["ratios"]))
+    columns = [("network (batch)", "left"), ("variant", "left"), ("images/s (quartiles)", "right")]
+    columns += [(f"over {name}", "right") for name in ratios]
+    columns += [("of the peak", "right"), ("first step", "right"), ("memory", "right")]
+    rows = []
+    for each in reports:
+        for found in each["variants"]:
+            rate = found["images_per_s"]
+            row = [f"{each['model']} ({each['batch_size']})", found["variant"]]
+            row.append(f"{rate['median']:,.0f} ({rate['low']:,.0f} to {rate['high']:,.0f})")
+            row += [_ratio(found["ratios"].get(name)) for name in ratios]
+            share = found["share_of_peak"]
+            row += ["–" if share is None else whole_percent(share), f"{found['to_first_step_s']:.1f} s"]
+            rows.append([*row, f"{found['peak_memory_bytes'] / 1e9:.2f} GB"])
+    print_table(columns, rows)
+    peak = max(each["product_flops"] for each in reports)
+    say(f"the peak is that of a product of 2,048×2,048 float32 matrices here: {peak / 1e9:,.0f} GFLOP/s")
+
+
+def _ratio(found: dict[str, float] | None) -> str:
+    return "–" if found is None else f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})"

@@ -1,0 +1,165 @@
+"""The bench: blocks of steps that take turns, what their figures say, and the networks that it holds ours against."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kerascnn.bench.figures import median_interval, quartiles
+from kerascnn.bench.turns import Finished, Turns
+from kerascnn.bench.twins import TWIN_NAMES
+from kerascnn.catalog import load_recipe
+from tests.conftest import OWN_CATALOG, Command
+
+
+def test_an_interval_of_the_median_is_between_two_of_the_values() -> None:
+    """For 6, 9 and 15 values the table for the sign test leaves out none, one and three at either end."""
+    for count, skipped in ((3, 0), (6, 0), (9, 1), (15, 3)):
+        found = median_interval([float(value) for value in range(count)])
+        assert (found.low, found.median, found.high) == (skipped, (count - 1) / 2, count - 1 - skipped)
+
+
+def test_an_interval_holds_the_true_median_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    held = [
+        (found := median_interval(random.exponential(size=15).tolist())).low < math.log(2) < found.high
+        for _ in range(2000)
+    ]
+    assert 0.95 <= np.mean(held) < 0.98
+
+
+def test_quartiles() -> None:
+    found = quartiles([4.0, 1.0, 3.0, 2.0, 5.0])
+    assert (found.low, found.median, found.high) == (2, 3, 4)
+    assert quartiles([7.0]) == quartiles([7.0, 7.0])
+
+
+def test_between_blocks_a_process_waits_and_its_clock_stands_still() -> None:
+    told = io.StringIO()
+    turns = Turns(io.StringIO("2\n3\n\n"), told)
+    synchronised: list[int] = []
+    turns.begin(synchronise=lambda: synchronised.append(1))
+    for step in range(5):
+        turns.between_steps(step)
+    with pytest.raises(Finished):
+        turns.between_steps(5)
+    answers = [json.loads(line) for line in told.getvalue().splitlines()]
+    assert [answer.keys() for answer in answers] == [{"seconds"}] * 2
+    assert synchronised == [1, 1]
+
+
+@pytest.mark.backend
+def test_the_variants_of_a_network_take_turns(kerascnn_command: Command, backend: str) -> None:
+    arguments = ["bench", "tiny", "--catalog", OWN_CATALOG, "--against", "allocator", "--seconds", 0.2]
+    done = kerascnn_command(*arguments, "--batch-size", 16, "--json")
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert content["machine"]["cores"]
+    (found,) = content["models"]
+    assert (found["model"], found["batch_size"]) == ("tiny", 16)
+    names = [variant["variant"] for variant in found["variants"]]
+    assert names == [f"{backend}, default allocator", backend]
+    blocks = found["blocks"]
+    assert all(one["began"] + one["seconds"] <= other["began"] for one, other in itertools.pairwise(blocks))
+    assert [block["variant"] for block in blocks] == turns_there_and_back(names, len(blocks))
+    default, kept = found["variants"]
+    assert (default["allocator"], default["ratios"]) == ("default", {})
+    assert kept["ratios"].keys() == {names[0]}
+    ratio = kept["ratios"][names[0]]
+    assert 0 < ratio["low"] <= ratio["median"] <= ratio["high"]
+    for variant in found["variants"]:
+        rate = variant["images_per_s"]
+        assert 0 < rate["low"] <= rate["median"] <= rate["high"]
+        assert variant["to_first_step_s"] > variant["importing_s"] + variant["building_s"] + variant["first_step_s"]
+        assert variant["peak_memory_bytes"] > 50_000_000
+        assert found["product_flops"] >= variant["product_flops"] > 1e8
+        assert variant["versions"].keys() >= {"keras", backend}
+
+
+def turns_there_and_back(names: Sequence[str], blocks: int) -> list[str]:
+    rounds = itertools.cycle([names, names[::-1]])
+    return list(itertools.islice(itertools.chain.from_iterable(rounds), blocks))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["resnet110_cifar", "--against", "plain"], "expected networks that are written in plain PyTorch too"),
+        (["resnet110_cifar", "--against", "plain"], "did you mean 'resnet20_cifar'"),
+        (["--against", "pytorch"], "expected plain or allocator, got 'pytorch'"),
+        (["cnn2_cifra"], "did you mean 'cnn2_cifar'"),
+        (["--backend", "pytorch"], "did you mean 'torch'"),
+    ],
+)
+def test_what_the_bench_cannot_mean(arguments: list[str], said: str, kerascnn_command: Command) -> None:
+    done = kerascnn_command("bench", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_a_variant_that_fails_is_named_with_its_last_words(kerascnn_command: Command) -> None:
+    done = kerascnn_command("bench", "tiny", "--catalog", OWN_CATALOG, "--device", "gpu", CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 1
+    assert "expected a GPU (--device gpu)" in done.stderr
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("name", TWIN_NAMES)
+def test_a_twin_is_the_same_network(name: str, keras: Any, backend: str) -> None:
+    """Same number of weights, and with the same weights the same logits."""
+    if backend != "torch":
+        pytest.skip("the twins are PyTorch's")
+    import torch
+
+    from kerascnn.bench.plain_torch import TWINS
+    from kerascnn.zoo import build_model
+
+    recipe = load_recipe(name, {"train.scaling": "unit"})
+    model, twin = build_model(recipe), TWINS[name]().eval()
+    assert sum(weight.numel() for weight in twin.parameters()) == recipe.card.trainable_weights
+    copy_weights(model, twin)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *recipe.input_shape), np.uint8)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(pixels), training=False).numpy()
+        found = twin(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255).numpy()
+    assert np.ptp(expected) > 0.01
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def copy_weights(model: Any, twin: Any) -> None:
+    """Give both the same weights, BatchNorm's statistics among them no trivial ones."""
+    import torch
+
+    random = np.random.default_rng(1)
+    ours = [layer for layer in model.layers if layer.weights]
+    theirs = [module for module in twin.modules() if list(module.parameters(recurse=False))]
+    for layer, module in zip(ours, theirs, strict=True):
+        if isinstance(module, torch.nn.BatchNorm2d):
+            layer.set_weights([random.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+        values = [torch.from_numpy(value) for value in layer.get_weights()]
+        with torch.no_grad():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                places = [module.weight, module.bias, module.running_mean, module.running_var]
+            else:
+                places = [place for place in (module.weight, module.bias) if place is not None]
+                values[0] = torch.from_numpy(as_pytorch(layer, values[0].numpy()))
+            for place, value in zip(places, values, strict=True):
+                place.copy_(value)
+
+
+def as_pytorch(layer: Any, kernel: np.ndarray) -> np.ndarray:
+    """A kernel in PyTorch's order; after Flatten ours runs over channels last, PyTorch's over them first."""
+    if kernel.ndim == 4:
+        return np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+    flattened = getattr(layer.input._keras_history.operation, "input", layer.input)
+    if len(flattened.shape) == 4 and type(layer.input._keras_history.operation).__name__ == "Flatten":
+        _, rows, columns, channels = flattened.shape
+        kernel = kernel.reshape(rows, columns, channels, -1).transpose(2, 0, 1, 3).reshape(kernel.shape)
+    return np.ascontiguousarray(kernel.T)

@@ -1,0 +1,160 @@
+"""``--backend auto``: what is measured is remembered until something that it rests on changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from kerascnn.bench import fastest
+from kerascnn.bench.fastest import Speeds, fastest_backend, fingerprint
+from kerascnn.catalog import load_recipe
+from kerascnn.errors import BackendError
+from kerascnn.recipe import Recipe
+from kerascnn.training import backend as backends
+from tests.conftest import OWN_CATALOG, Command
+
+RATES = {"torch": 412.0, "tensorflow": 1020.0}
+RECIPE = load_recipe("plain12_bn")
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Two backends, torch and TensorFlow, and the names of the networks that were measured on them."""
+    networks: list[str] = []
+
+    def measure(recipe: Recipe, names: Sequence[str], device: str) -> Speeds:
+        networks.append(recipe.name)
+        return Speeds(model=recipe.name, images_per_s={name: RATES[name] for name in names}, left_out={})
+
+    monkeypatch.setattr(backends, "installed_backends", lambda: ["torch", "tensorflow"])
+    monkeypatch.setattr(fastest, "measure", measure)
+    return networks
+
+
+def choose(recipe: Recipe = RECIPE, device: str = "cpu") -> tuple[str, list[str]]:
+    told: list[str] = []
+    return fastest_backend(recipe, device, told.append), told
+
+
+def test_the_fastest_is_taken_and_remembered(measured: list[str], own_home: Path) -> None:
+    file = own_home / "cache" / "speeds.json"
+    name, told = choose()
+    assert name == "tensorflow"
+    assert told[-1] == f"torch: 412 images/s, tensorflow: 1,020 images/s; taking tensorflow, remembered in {file}"
+    assert json.loads(file.read_text())["networks"]
+    name, told = choose(load_recipe("plain12_bn", {"train.epochs": 3, "train.optimizer.learning_rate": 1e-4}))
+    assert name == "tensorflow"
+    assert told == [f"torch: 412 images/s, tensorflow: 1,020 images/s; taking tensorflow, as remembered in {file}"]
+    assert measured == ["plain12_bn"]
+
+
+def change_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = backends.versions
+    monkeypatch.setattr(backends, "versions", lambda name: {**old(name), "keras": "99"})
+
+
+def change_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "17")
+
+
+def change_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psutil.Process.cpu_affinity", lambda self: list(range(1000)), raising=False)
+
+
+@pytest.mark.parametrize("change", [change_version, change_threads, change_cores])
+def test_figures_of_other_versions_and_threads_are_thrown_away(
+    change: Callable[[pytest.MonkeyPatch], None],
+    measured: list[str],
+    own_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    choose()
+    choose(load_recipe("cnn2_cifar"))
+    change(monkeypatch)
+    choose()
+    assert measured == ["plain12_bn", "cnn2_cifar", "plain12_bn"]
+    remembered = json.loads((own_home / "cache" / "speeds.json").read_text())
+    assert [speeds["model"] for speeds in remembered["networks"].values()] == ["plain12_bn"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"train.batch_size": 32}, {"activation": "silu"}, {"train.precision": "mixed_bfloat16"}]
+)
+def test_another_network_or_batch_size_is_measured_anew(change: dict[str, object], measured: list[str]) -> None:
+    choose()
+    choose(load_recipe("plain12_bn", change))
+    choose()
+    assert len(measured) == 2
+
+
+def test_a_damaged_cache_is_measured_anew(measured: list[str], own_home: Path) -> None:
+    choose()
+    (own_home / "cache" / "speeds.json").write_text('{"made_by": {}, "networks": {"a": {"images_per_s": "fast"}}}')
+    choose()
+    assert len(measured) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_said(measured: list[str], own_home: Path) -> None:
+    (own_home / "cache").write_text("a file where the folder should be")
+    name, told = choose()
+    assert name == "tensorflow"
+    assert "not remembered" in told[-1]
+
+
+def test_where_no_backend_trains_the_network_the_reasons_are_told(
+    measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = Speeds(
+        model="x", images_per_s={}, left_out={"torch": "out of memory", "tensorflow": "it wasn't done in time"}
+    )
+    monkeypatch.setattr(fastest, "measure", lambda *_: lost)
+    with pytest.raises(
+        BackendError, match="torch left out: out of memory, tensorflow left out: it wasn't done in time"
+    ):
+        choose()
+
+
+def test_one_backend_needs_no_measurement(measured: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "installed_backends", lambda: ["torch"])
+    assert choose() == ("torch", ["only torch is installed: nothing to measure"])
+    assert measured == []
+
+
+@pytest.mark.backend
+def test_a_backend_that_fails_is_left_out(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastest, "TRAINED_S", 0.01)
+    found = fastest.measure(load_recipe("tiny", catalog=OWN_CATALOG), ["nonesuch", backend], "cpu")
+    assert found.images_per_s.keys() == {backend}
+    assert "nonesuch" in found.left_out["nonesuch"]
+
+
+@pytest.mark.backend
+def test_a_run_takes_what_is_remembered(
+    kerascnn_command: Command, backend: str, own_home: Path, tmp_path: Path
+) -> None:
+    recipe = load_recipe("tiny", catalog=OWN_CATALOG)
+    installed = backends.installed_backends()
+    rates = {name: 2.0 if name == backend else 1.0 for name in installed}
+    known = {fingerprint(recipe): Speeds(model="tiny", images_per_s=rates, left_out={})}
+    made_by = fastest.circumstances(installed, "cpu")
+    assert fastest.keep(own_home / "cache" / "speeds.json", fastest.Remembered(made_by=made_by, networks=known))
+    arguments = ["train", "tiny", "--catalog", OWN_CATALOG, "--device", "cpu", "--epochs", 1, "--limit-train", 32]
+    done = kerascnn_command(*arguments, "--backend", "auto", "--run-dir", "run")
+    assert done.returncode == 0, done.stderr
+    assert f"with {backend} (--backend auto)" in done.stderr
+    assert len(installed) == 1 or f"taking {backend}, as remembered in" in done.stderr
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert (environment["backend"], environment["backend_reason"]) == (backend, "--backend auto")
+    done = kerascnn_command("train", "--resume", "run", "--backend", "auto")
+    assert done.returncode == 2
+    assert "--resume takes the run's own backend" in done.stderr
+
+
+def test_fingerprints_differ_with_what_a_step_costs_alone() -> None:
+    same = [{}, {"train.seed": 3}, {"train.limit_train": 10}, {"dataset": "fashion_mnist"}]
+    other = [{"train.augment.flip": True}, {"train.optimizer": "sgd"}, {"filters": [64, 128]}, {"train.ema": 0.9}]
+    assert len({fingerprint(load_recipe("plain12_bn", change)) for change in same}) == 1
+    assert len({fingerprint(load_recipe("plain12_bn", change)) for change in [{}, *other]}) == 5
