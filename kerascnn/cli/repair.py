@@ -52,7 +52,7 @@ def repair(
     try:
         for trial in try_remedies(recipe, found, lambda changed: examiner.diagnose(changed, _tell), tell=say):
             trials.append(trial)
-            say("; ".join(f"seed {one.seed}: {_in_words(one)}" for one in trial.trainings))
+            say("; ".join(f"seed {one.seed} {_in_words(one)}" for one in trial.trainings), style="bold")
     except KeyboardInterrupt:
         interrupted = True
     repaired = Repair(tuple(trials))

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kerascnn.catalog import change_recipe
 from kerascnn.diagnosis.findings import Advice
-from kerascnn.diagnosis.measures import FROM_ZERO
 from kerascnn.diagnosis.rules import Value, the_rules
 from kerascnn.errors import RecipeError
 from kerascnn.recipe import Recipe
@@ -29,7 +28,7 @@ LEARNT_SHARE = 0.9
 # What makes each step slower; all else costs nothing, so it is tried first.
 ADDS_WORK = frozenset({"batch_norm", "skip"})
 RATE = "train.optimizer.learning_rate"
-# About a thousandth of the weights is healthy (cs231n), the largest of all layers and steps a little more.
+# Of its weights, by the layer that changes most; about 1e-3 is healthy for any layer (cs231n).
 HEALTHY_STEP = 3e-3
 
 Outcome = Literal["learns", "leaves chance", "stays at chance", "diverges"]
@@ -161,7 +160,7 @@ def try_remedies(
             if candidate.changes in tried or left < SEEDS:
                 continue
             tried.append(candidate.changes)
-            trial = _try(recipe, candidate, train, left, tell)
+            trial = try_candidate(recipe, candidate, train, tell)
             if trial is None:
                 continue
             left -= len(trial.trainings)
@@ -171,6 +170,32 @@ def try_remedies(
                 return
         trials.sort(key=lambda trial: _promise(trial, found))
         waiting = [more for trial in trials for more in _additions(recipe, trial, found)]
+
+
+def try_candidate(
+    recipe: Recipe, candidate: Candidate, train: Train, tell: Callable[[str], None] = lambda _: None
+) -> Trial | None:
+    """Train a changed network on one seed, and where it learns on another; None where its builder rejects the change.
+
+    Args:
+        recipe: what is changed.
+        candidate: how.
+        train: diagnoses a changed recipe.
+        tell: is told of each training before it begins, and why there is none.
+    """
+    trainings: list[Training] = []
+    diagnoses: list[Diagnosis] = []
+    for seed in (recipe.train.seed, (recipe.train.seed + 1) % 2**63):
+        tell(f"trying {candidate}, seed {seed}")
+        try:
+            diagnoses.append(train(change_recipe(recipe, {**candidate.changes, "train.seed": seed})))
+        except RecipeError as error:
+            tell(f"left out: {error}")
+            return None
+        trainings.append(judge(diagnoses[-1], seed))
+        if trainings[-1].outcome != "learns":
+            break
+    return Trial(candidate, tuple(trainings), diagnoses[0])
 
 
 def candidates(recipe: Recipe, base: Candidate, found: Diagnosis) -> list[Candidate]:
@@ -208,34 +233,16 @@ def judge(found: Diagnosis, seed: int) -> Training:
     return Training(seed, found.steps, loss, accuracy, outcome)
 
 
-def _try(recipe: Recipe, candidate: Candidate, train: Train, left: int, tell: Callable[[str], None]) -> Trial | None:
-    """Train a changed network on one seed and where it learns on another; None where there is no such network."""
-    trainings: list[Training] = []
-    diagnoses: list[Diagnosis] = []
-    for seed in (recipe.train.seed, (recipe.train.seed + 1) % 2**63):
-        number = MOST_TRAININGS - left + len(trainings) + 1
-        tell(f"training {number} of at most {MOST_TRAININGS}: {candidate}, seed {seed}")
-        try:
-            diagnoses.append(train(change_recipe(recipe, {**candidate.changes, "train.seed": seed})))
-        except RecipeError as error:
-            tell(f"left out: {error}")
-            return None
-        trainings.append(judge(diagnoses[-1], seed))
-        if trainings[-1].outcome != "learns":
-            break
-    return Trial(candidate, tuple(trainings), diagnoses[0])
-
-
 def _measured(remedy: Advice, found: Diagnosis, now: Mapping[str, Any]) -> tuple[str, dict[str, Value]]:
     """A remedy in words and keys. A tenth of the learning rate is a tenth of a tenth where steps are that large."""
     changes = dict(remedy.changes)
     if RATE not in changes:
         return remedy.words, changes
-    rate = float(now[RATE])
-    factor = float(changes[RATE]) / rate
-    steps = [value for look in found.signals for value in look.update_over_weight if value and value < FROM_ZERO]
+    factor = the_rules().remedies[remedy.name].times[RATE]
+    # The first step is taken with the initial weights, before it can have done any harm.
+    steps = [value for value in found.signals[0].update_over_weight if value and math.isfinite(value)]
     powers = math.log(HEALTHY_STEP / max(steps, default=HEALTHY_STEP)) / math.log(factor)
-    changes[RATE] = float(f"{rate * factor ** max(1, round(powers)):.6g}")
+    changes[RATE] = float(f"{now[RATE] * factor ** max(1, round(powers)):.6g}")
     return f"a learning rate of {changes[RATE]:g}", changes
 
 

@@ -5,6 +5,7 @@ Importing this module imports no Keras; its functions do.
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,8 @@ class Examiner:
         optimizer = make_optimizer(recipe.train, model.trainable_variables)
         train = recipe.train
         an_epoch = -(-len(self._dataset.train) // train.batch_size)
+        # What the last network leaves behind refers to itself, and stays in memory until it is looked for.
+        gc.collect()
         return _diagnose(
             model,
             self._images,
