@@ -96,11 +96,25 @@ def load_recipe(
     if "name" in overrides:
         raise RecipeError("--set: a recipe keeps its name; --run-dir names the run")
     _check_values(dict(overrides), "--set")
-    # Together first: a new optimizer's name and its keys may come in any order.
-    changes: dict[str, Any] = {}
-    for key, value in overrides.items():
-        changes = merge(changes, _nested(key, value))
-    return parse_recipe(name, merge(entry, changes), where="--set")
+    return parse_recipe(name, merge(entry, nested(overrides)), where="--set")
+
+
+def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """A recipe with other values of some keys, dotted as in :func:`load_recipe`.
+
+    Raises:
+        RecipeError: an unknown key, a wrong type, a value out of range.
+    """
+    return parse_recipe(recipe.name, merge(recipe.model_dump(exclude={"name"}), nested(changes)), where="--set")
+
+
+def nested(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as tables in tables: ``{"a.b": 1}`` as ``{"a": {"b": 1}}``."""
+    tables: dict[str, Any] = {}
+    # Together before they meet an entry: a new optimizer's name and its keys may come in any order.
+    for key, value in changes.items():
+        tables = merge(tables, _nested(key, value))
+    return tables
 
 
 def read_recipe(path: Path) -> Recipe:

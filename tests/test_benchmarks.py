@@ -206,7 +206,7 @@ def test_only_what_has_no_record_is_found_and_only_what_is_known_is_diagnosed(
 
 
 def test_without_cifar_its_networks_are_left_out() -> None:
-    chosen = [chosen_networks(Namespace(part="held-out", data_dir=folder)) for folder in (None, Path())]
+    chosen = [chosen_networks(Namespace(what="truth", part="held-out", data_dir=folder)) for folder in (None, Path())]
     assert {network.data for network in chosen[0]} == {"fashion"}
     assert {network.data for network in chosen[1]} == {"fashion", "cifar"}
     assert {network.part for network in chosen[1]} == {"held-out"}

@@ -7,6 +7,13 @@ held out: it is evaluated once, when the rules are final. Both lists go on where
     python -m benchmarks.diagnosis truth --part calibration --out DIR --data-dir CIFAR
     python -m benchmarks.diagnosis evaluate --part calibration --out DIR --data-dir CIFAR
     python -m benchmarks.diagnosis table --part calibration --out DIR
+
+``repair`` is about ``kerascnn diagnose --fix``: recipes that don't learn, what it changes in them, whether they learn
+then, and whether random remedies bring them back as often.
+
+    python -m benchmarks.diagnosis repair-truth --part calibration --out DIR --data-dir CIFAR
+    python -m benchmarks.diagnosis repair --part calibration --out DIR --data-dir CIFAR
+    python -m benchmarks.diagnosis repair-table --part calibration --out DIR
     python -m benchmarks.diagnosis list
 """
 
@@ -18,14 +25,25 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from benchmarks.diagnosis.networks import NETWORKS, Network
+from benchmarks.diagnosis.recipes import RECIPES, Broken
+from benchmarks.diagnosis.repair_scores import is_fixable, judge_repairs, print_repair_table
+from benchmarks.diagnosis.repairing import REPAIR_METHOD, find_recipe_truth, find_repair
 from benchmarks.diagnosis.scores import judge, print_table
 from benchmarks.diagnosis.training import BUDGET, METHOD, find_diagnosis, find_truth, rules_fingerprint
+
+# What is found, of what, and by which function.
+FIND: dict[str, Callable[[Any, Path | None], dict[str, Any]]] = {
+    "truth": find_truth,
+    "evaluate": find_diagnosis,
+    "repair-truth": find_recipe_truth,
+    "repair": find_repair,
+}
 
 
 def work_through(asked: argparse.Namespace) -> int:
@@ -37,6 +55,10 @@ def work_through(asked: argparse.Namespace) -> int:
     if asked.what == "evaluate":
         truths = {r["name"]: r["truth"] for r in current(read_records(asked.out / f"truth-{asked.backend}.jsonl"))}
         waiting = [network for network in waiting if truths.get(network.name) in ("learns", "does not learn")]
+    elif asked.what == "repair":
+        truths = current(read_records(asked.out / f"repair-truth-{asked.backend}.jsonl"))
+        fixable = {one["name"] for one in truths if is_fixable(one)}
+        waiting = [recipe for recipe in waiting if recipe.name in fixable]
     failed = 0
     with ThreadPoolExecutor(asked.jobs) as pool, file.open("a", encoding="utf-8") as out:
         for number, (network, record) in enumerate(pool.map(lambda one: (one, in_a_process(one, asked)), waiting), 1):
@@ -48,7 +70,7 @@ def work_through(asked: argparse.Namespace) -> int:
     return failed
 
 
-def in_a_process(network: Network, asked: argparse.Namespace) -> dict[str, Any] | None:
+def in_a_process(network: Network | Broken, asked: argparse.Namespace) -> dict[str, Any] | None:
     """The record of one network, from a process of its own: Keras keeps memory of what it trained."""
     command = [sys.executable, "-m", "benchmarks.diagnosis", asked.what, "--part", network.part]
     command += ["--network", network.name, "--backend", asked.backend]
@@ -64,14 +86,13 @@ def in_a_process(network: Network, asked: argparse.Namespace) -> dict[str, Any] 
     return record
 
 
-def alone(network: Network, asked: argparse.Namespace) -> dict[str, Any]:
+def alone(network: Network | Broken, asked: argparse.Namespace) -> dict[str, Any]:
     """What is asked of one network, in this process."""
     from kerascnn.training.backend import activate, thread_count, versions
 
     activate(asked.backend, "cpu")
     os.environ["KERAS_BACKEND"] = asked.backend
-    find = {"truth": find_truth, "evaluate": find_diagnosis}[asked.what]
-    found = find(network, asked.data_dir)
+    found = FIND[asked.what](network, asked.data_dir)
     return {
         "name": network.name,
         "part": network.part,
@@ -83,9 +104,10 @@ def alone(network: Network, asked: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def chosen_networks(asked: argparse.Namespace) -> list[Network]:
-    """Those of a part, without those of a dataset that isn't there."""
-    networks = [one for one in NETWORKS if one.part == asked.part and (asked.data_dir or one.data != "cifar")]
+def chosen_networks(asked: argparse.Namespace) -> list[Any]:
+    """Those of a part, without those of a dataset that isn't there: recipes where a repair is asked for."""
+    every: Sequence[Network | Broken] = RECIPES if asked.what.startswith("repair") else NETWORKS
+    networks = [one for one in every if one.part == asked.part and (asked.data_dir or one.data != "cifar")]
     return sorted(networks, key=lambda one: one.place)
 
 
@@ -100,7 +122,7 @@ def read_records(file: Path) -> Iterator[dict[str, Any]]:
 
 def current(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those of today's networks that were found with today's budget or today's rules."""
-    rules, names = rules_fingerprint(), {network.name for network in NETWORKS}
+    rules, names = rules_fingerprint(), {one.name for one in (*NETWORKS, *RECIPES)}
     return [
         one
         for one in records
@@ -110,9 +132,14 @@ def current(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def in_brief(record: dict[str, Any]) -> str:
     """A record as a line of progress."""
+    if "fix" in record:
+        fix, draws = record["fix"], [one["truth"] == "learns" for one in record["random"]]
+        answer = f"{fix['truth']} with {fix['answer']}" if fix["answer"] else "no answer"
+        return f"{answer}, {fix['steps']} steps; {sum(draws)} of {len(draws)} at random ({record['seconds']} s)"
     if "truth" in record:
         ends = ", ".join(f"loss {curve[-1][0]}, accuracy {curve[-1][1]}" for curve in record["curves"])
-        return f"{record['truth']} ({ends}; {record['seconds']} s)"
+        known = f", {record['counterpart']} with the known change" if "counterpart" in record else ""
+        return f"{record['truth']}{known} ({ends}; {record['seconds']} s)"
     told = ", ".join(f"{one['severity']} {one['rule']}" for one in record["findings"]) or "nothing"
     return f"{told} ({record['steps']} steps, loss {record['loss']}; {record['seconds']} s)"
 
@@ -136,10 +163,24 @@ def table(asked: argparse.Namespace) -> None:
     print_table(judged, left_out, trainings, f"{asked.part} ({versions}; rules {rules_fingerprint()})")
 
 
+def repair_table(asked: argparse.Namespace) -> None:
+    """Print how one part's recipes were repaired on one backend."""
+    truths, repairs = (
+        [one for one in current(read_records(asked.out / f"{what}-{asked.backend}.jsonl")) if one["part"] == asked.part]
+        for what in ("repair-truth", "repair")
+    )
+    judged = judge_repairs(truths, repairs)
+    if not judged:
+        raise SystemExit(f"expected records of the {asked.part} part in {asked.out}: run repair-truth, then repair")
+    versions = ", ".join(f"{name} {version}" for name, version in repairs[-1]["versions"].items())
+    print(f"{METHOD}\n\n{REPAIR_METHOD}\n")
+    print_repair_table(truths, judged, f"{asked.part} ({versions}; rules {rules_fingerprint()})")
+
+
 def main() -> None:
     """Read the command line and carry it out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["truth", "evaluate", "table", "list"])
+    parser.add_argument("what", choices=[*FIND, "table", "repair-table", "list"])
     parser.add_argument("--part", choices=["calibration", "held-out"], default="calibration")
     parser.add_argument("--backend", choices=["torch", "tensorflow", "jax"], default="torch")
     parser.add_argument("--out", type=Path, default=Path("diagnosis"), help="folder of the records")
@@ -150,8 +191,10 @@ def main() -> None:
     if asked.what == "list":
         for network in sorted(NETWORKS, key=lambda one: (one.part, one.place)):
             print(f"{network.part}\t{'fails' if network.fails else 'learns'}\t{network.name}")
-    elif asked.what == "table":
-        table(asked)
+        for recipe in sorted(RECIPES, key=lambda one: (one.part, one.place)):
+            print(f"{recipe.part}\trecipe\t{recipe.name}")
+    elif asked.what in ("table", "repair-table"):
+        {"table": table, "repair-table": repair_table}[asked.what](asked)
     elif asked.network:
         # The part has to be named: a held-out network that is diagnosed by mistake is one no more.
         found = [network for network in chosen_networks(asked) if network.name == asked.network]

@@ -62,14 +62,20 @@ def find_truth(network: Network, data_dir: Path | None) -> dict[str, Any]:
 
 def train(network: Network, images: Any, labels: Any, seed: int) -> list[tuple[float, float]]:
     """Mean loss and accuracy of each window of the budget, by Keras's own ``fit``; up to the first without a number."""
-    from keras import losses
-
     from kerascnn.training.backend import seed_backend
 
     seed_backend(os.environ["KERAS_BACKEND"], seed)
     model = build(network, images.shape[1:])
-    loss = losses.SparseCategoricalCrossentropy(from_logits=network.head != "softmax")
-    model.compile(make_optimizer(network), loss, metrics=["accuracy"])
+    return fit(model, make_optimizer(network), images, labels, seed, from_logits=network.head != "softmax")
+
+
+def fit(
+    model: Any, optimizer: Any, images: Any, labels: Any, seed: int, *, from_logits: bool = True
+) -> list[tuple[float, float]]:
+    """Mean loss and accuracy of each window of the budget, in batches in the order of a seed."""
+    from keras import losses
+
+    model.compile(optimizer, losses.SparseCategoricalCrossentropy(from_logits=from_logits), metrics=["accuracy"])
     random = np.random.default_rng(seed)
     epochs = -(-BUDGET * BATCH_SIZE // len(images))
     order = np.concatenate([random.permutation(len(images)) for _ in range(epochs)])

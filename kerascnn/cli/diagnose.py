@@ -11,8 +11,9 @@ import typer
 from kerascnn.catalog import parse_assignments
 from kerascnn.cli import options as common
 from kerascnn.cli.output import print_json, print_table, say
+from kerascnn.cli.repair import repair
 from kerascnn.data.dataset import absolute
-from kerascnn.diagnosis.subjects import diagnose_file, diagnose_recipe
+from kerascnn.diagnosis.subjects import Examiner, diagnose_file
 from kerascnn.errors import UsageError
 from kerascnn.runs import events as ev
 from kerascnn.training import session
@@ -36,6 +37,7 @@ def diagnose(
     seed: common.Seed = None,
     assignments: common.Assignments = None,
     catalog: common.Catalog = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Try the remedies until one works.")] = False,
     unit: Annotated[bool, typer.Option("--unit", help="Feed FILE pixels from 0 to 1, not 0 to 255.")] = False,
     backend: common.Backend = None,
     device: common.Device = "auto",
@@ -43,41 +45,50 @@ def diagnose(
     offline: common.Offline = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Find out in a short run whether a network learns, and if not, why. Exit code 1 where it doesn't."""
+    """Find out in a short run whether a network learns, and if not, why. Exit code 1 where it doesn't.
+
+    With --fix the exit code is 0 as well where a remedy makes it learn.
+    """
     common.check_device(device)
     options = session.Options(backend=backend, device=device, data_dir=data_dir, download=not offline)
     if (model is None) == (file is None):
         raise UsageError("expected a MODEL out of `kerascnn models`, or --keras FILE")
     if file is not None:
+        if fix:
+            raise UsageError("--fix changes a MODEL's recipe and --keras FILE has none: there the remedies are advice")
         if dataset is None or learning_rate is not None or assignments or catalog is not None:
             raise UsageError("--keras FILE takes the file's own optimizer: expected --dataset beside it, and no recipe")
         found = diagnose_file(
-            file,
-            dataset,
-            options,
-            steps=steps,
-            batch_size=batch_size,
-            seed=seed or 0,
-            unit=unit,
-            listener=_tell,
+            file, dataset, options, steps=steps, batch_size=batch_size, seed=seed or 0, unit=unit, listener=_tell
         )
-    else:
-        changes: dict[str, Any] = {
-            "dataset": absolute(dataset) if dataset else None,
-            "train.batch_size": batch_size,
-            "train.optimizer.learning_rate": learning_rate,
-            "train.seed": seed,
-        }
-        changes = {key: value for key, value in changes.items() if value is not None}
-        recipe = common.recipe_of(model, changes | parse_assignments(assignments or []), catalog)
-        choice = session.check(recipe, options, report=say)
-        say(f"{recipe.name} on {recipe.dataset} with {choice.name} ({choice.reason}), at most {steps} steps")
-        found = diagnose_recipe(recipe, options, steps=steps, listener=_tell)
+        _show(found, as_json=as_json)
+        raise typer.Exit(0 if found.healthy else 1)
+    changes: dict[str, Any] = {
+        "dataset": absolute(dataset) if dataset else None,
+        "train.batch_size": batch_size,
+        "train.optimizer.learning_rate": learning_rate,
+        "train.seed": seed,
+    }
+    changes = {key: value for key, value in changes.items() if value is not None}
+    changes |= parse_assignments(assignments or [])
+    recipe = common.recipe_of(model, changes, catalog)
+    choice = session.check(recipe, options, report=say)
+    say(f"{recipe.name} on {recipe.dataset} with {choice.name} ({choice.reason}), at most {steps} steps")
+    examiner = Examiner(recipe, options, steps=steps)
+    found = examiner.diagnose(recipe, _tell)
+    if not fix:
+        _show(found, as_json=as_json)
+        raise typer.Exit(0 if found.healthy else 1)
+    if not as_json:
+        _print(found)
+    raise typer.Exit(repair(recipe, found, examiner, changes, catalog, as_json=as_json))
+
+
+def _show(found: Diagnosis, *, as_json: bool) -> None:
     if as_json:
         print_json(found.to_dict())
     else:
         _print(found)
-    raise typer.Exit(0 if found.healthy else 1)
 
 
 def _tell(event: ev.Event) -> None:

@@ -5,8 +5,9 @@ Importing this module imports no Keras; its functions do.
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kerascnn.data.batches import random_for
 from kerascnn.data.dataset import Dataset, absolute, classes_of, load_dataset, require
@@ -23,6 +24,49 @@ if TYPE_CHECKING:
     from kerascnn.diagnosis.diagnose import Diagnosis, Listener
 
 
+class Examiner:
+    """Diagnoses a recipe's network, and changed forms of it, all on the same images, which are loaded once."""
+
+    def __init__(self, recipe: Recipe, options: Options, *, steps: int) -> None:
+        """Import the backend and load the images of ``steps`` steps at the most.
+
+        Raises:
+            BackendError, DatasetError: the backend or the dataset isn't here.
+        """
+        backends.activate(backends.choose_backend(options.backend).name, options.device)
+        self.steps = steps
+        self._dataset = load_dataset(recipe, data_dir=options.data_dir, download=options.download)
+        self._images = _some(self._dataset, steps * recipe.train.batch_size, recipe.train.seed)
+
+    def diagnose(self, recipe: Recipe, listener: Listener = lambda _: None) -> Diagnosis:
+        """Diagnose a network with its initial weights, its optimizer, batch and seed.
+
+        Raises:
+            RecipeError: its builder rejects the recipe.
+            UsageError: there are too few images.
+        """
+        from kerascnn.training.network import initial_model
+        from kerascnn.training.optimizer import make_optimizer
+
+        model = initial_model(recipe, constants_of(recipe, self._dataset))
+        optimizer = make_optimizer(recipe.train, model.trainable_variables)
+        train = recipe.train
+        an_epoch = -(-len(self._dataset.train) // train.batch_size)
+        # What the last network leaves behind refers to itself, and stays in memory until it is looked for.
+        gc.collect()
+        return _diagnose(
+            model,
+            self._images,
+            train.batch_size,
+            train.seed,
+            self.steps,
+            listener,
+            recipe=recipe,
+            optimizer=optimizer,
+            total_steps=train.epochs * an_epoch,
+        )
+
+
 def diagnose_recipe(recipe: Recipe, options: Options, *, steps: int, listener: Listener) -> Diagnosis:
     """Diagnose a recipe's network with its initial weights, its optimizer, batch and seed.
 
@@ -30,14 +74,7 @@ def diagnose_recipe(recipe: Recipe, options: Options, *, steps: int, listener: L
         BackendError, DatasetError: the backend or the dataset isn't here.
         UsageError: there are too few images.
     """
-    backends.activate(backends.choose_backend(options.backend).name, options.device)
-    from kerascnn.training.network import initial_model
-    from kerascnn.training.optimizer import make_optimizer
-
-    dataset = load_dataset(recipe, data_dir=options.data_dir, download=options.download)
-    model = initial_model(recipe, constants_of(recipe, dataset))
-    optimizer = make_optimizer(recipe.train, model.trainable_variables)
-    return _diagnose(model, dataset, recipe.train.batch_size, recipe.train.seed, steps, listener, recipe, optimizer)
+    return Examiner(recipe, options, steps=steps).diagnose(recipe, listener)
 
 
 def diagnose_file(
@@ -77,35 +114,34 @@ def diagnose_file(
     classes = classes_of(name) or model.outputs[0].shape[-1]
     recipe = Recipe(name="network", builder="file", dataset=name, input_shape=shape, classes=classes)
     images = load_dataset(recipe, data_dir=options.data_dir, download=options.download)
-    return _diagnose(model, images, batch_size, seed, steps, listener, unit=unit)
+    pixels, labels = _some(images, steps * batch_size, seed)
+    return _diagnose(model, (pixels / 255.0 if unit else pixels, labels), batch_size, seed, steps, listener)
 
 
 def _diagnose(
     model: keras.Model,
-    dataset: Dataset,
+    images: tuple[Any, Labels],
     batch_size: int,
     seed: int,
     steps: int,
     listener: Listener,
+    *,
     recipe: Recipe | None = None,
     optimizer: keras.optimizers.Optimizer | None = None,
-    *,
-    unit: bool = False,
+    total_steps: int = 0,
 ) -> Diagnosis:
     from kerascnn.diagnosis.diagnose import examine
 
-    pixels, labels = _some(dataset, steps * batch_size, seed)
     try:
         return examine(
             model,
-            pixels / 255.0 if unit else pixels,
-            labels,
+            *images,
             optimizer=optimizer,
             steps=steps,
             batch_size=batch_size,
             seed=seed,
             recipe=recipe,
-            total_steps=recipe.train.epochs * -(-len(dataset.train) // batch_size) if recipe is not None else 0,
+            total_steps=total_steps,
             listener=listener,
         )
     except ValueError as error:

@@ -1,0 +1,119 @@
+"""``kerascnn diagnose --fix``: the remedies as they are tried, and the recipe change that works."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+import typer
+
+from kerascnn.catalog import nested
+from kerascnn.cli.output import print_json, print_table, say
+from kerascnn.diagnosis.repair import MOST_TRAININGS, Repair, Training, Trial, try_remedies
+from kerascnn.diagnosis.subjects import Examiner
+from kerascnn.recipe import Recipe
+from kerascnn.runs import events as ev
+from kerascnn.runs.compare import flat
+from kerascnn.wording import percent
+
+if TYPE_CHECKING:
+    from kerascnn.diagnosis.diagnose import Diagnosis
+
+SIGN_OF_LIFE_EVERY = 100
+
+
+def repair(
+    recipe: Recipe,
+    found: Diagnosis,
+    examiner: Examiner,
+    changes: Mapping[str, Any],
+    catalog: Path | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Try the remedies of a diagnosis, show what each did, and return the exit code.
+
+    Args:
+        recipe: the network, changed as the command says.
+        found: its diagnosis, which is printed already, but for JSON.
+        examiner: trains changed recipes.
+        changes: the command's changes of the network in the catalog.
+        catalog: the user's own.
+        as_json: print one JSON object of both.
+    """
+    trials: list[Trial] = []
+    interrupted = False
+    if not found.healthy:
+        say(f"--fix: at most {MOST_TRAININGS} trainings of at most {examiner.steps} steps; Ctrl-C ends it")
+    try:
+        for trial in try_remedies(recipe, found, lambda changed: examiner.diagnose(changed, _tell), tell=say):
+            trials.append(trial)
+            say("; ".join(f"seed {one.seed} {_in_words(one)}" for one in trial.trainings), style="bold")
+    except KeyboardInterrupt:
+        interrupted = True
+    repaired = Repair(tuple(trials))
+    if as_json:
+        print_json({**found.to_dict(), "repair": {**repaired.to_dict(), "interrupted": interrupted}})
+    elif found.healthy:
+        typer.echo("\nnothing to fix")
+    else:
+        _print(repaired, recipe, found, changes, catalog)
+    if interrupted:
+        return 130
+    return 0 if found.healthy or repaired.solution is not None else 1
+
+
+def _tell(event: ev.Event) -> None:
+    if isinstance(event, ev.LayerStatistics) and event.step % SIGN_OF_LIFE_EVERY == 0:
+        say(f"step {event.step} …", style="dim")
+
+
+def _in_words(training: Training) -> str:
+    return f"{training.outcome}, loss {training.loss:.3f} after {training.steps} steps"
+
+
+def _print(
+    repaired: Repair, recipe: Recipe, found: Diagnosis, changes: Mapping[str, Any], catalog: Path | None
+) -> None:
+    if not repaired.trials:
+        typer.echo("\nno remedy was tried: none is a change of this recipe")
+        return
+    typer.echo(f"\nwhat the remedies did (chance: loss {found.chance.loss:.3f}, {percent(found.chance.accuracy)})")
+    columns = [("remedy", "left"), ("seed", "right"), ("loss", "right"), ("accuracy", "right"), ("steps", "right")]
+    rows = [
+        [
+            str(trial.candidate) if number == 0 else "",
+            str(training.seed),
+            f"{training.loss:.3f}",
+            percent(training.accuracy),
+            str(training.steps),
+            training.outcome,
+        ]
+        for trial in repaired.trials
+        for number, training in enumerate(trial.trainings)
+    ]
+    print_table([*columns, ("", "left")], rows)
+    if (solution := repaired.solution) is not None:
+        typer.echo(f"\nit learns with: {solution.candidate}")
+        together = {**changes, **solution.candidate.changes}
+        typer.echo(f"   {command(recipe.name, together, catalog)}")
+        typer.echo(f"\nas an entry of a catalog:\n\n{entry(recipe.name, together)}", nl=False)
+    elif (nearest := repaired.nearest) is not None:
+        typer.echo(f"\nnothing works; nearest comes: {nearest.candidate} ({_in_words(nearest.trainings[-1])})")
+
+
+def command(name: str, changes: Mapping[str, Any], catalog: Path | None) -> str:
+    """The command that trains a changed network."""
+    words = ["kerascnn", "train", name, *(["--catalog", str(catalog)] if catalog is not None else [])]
+    for key, value in flat(nested(changes)).items():
+        words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join(words)
+
+
+def entry(name: str, changes: Mapping[str, Any]) -> str:
+    """A changed network as an entry of a catalog."""
+    return tomli_w.dumps({"models": {f"{name}_fixed": {"base": name, **nested(changes)}}})

@@ -1,0 +1,265 @@
+"""What makes a network learn: the remedies of its diagnosis, each tried in short trainings.
+
+Importing this module imports no Keras.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from kerascnn.catalog import change_recipe
+from kerascnn.diagnosis.findings import Advice
+from kerascnn.diagnosis.rules import Value, the_rules
+from kerascnn.errors import RecipeError
+from kerascnn.recipe import Recipe
+from kerascnn.runs.compare import flat
+
+if TYPE_CHECKING:
+    from kerascnn.diagnosis.diagnose import Diagnosis
+
+# So many trainings at the most, whatever is tried.
+MOST_TRAININGS = 12
+SEEDS = 2
+# A network learns where its mean loss has come down to this share of chance.
+LEARNT_SHARE = 0.9
+# What makes each step slower; all else costs nothing, so it is tried first.
+ADDS_WORK = frozenset({"batch_norm", "skip"})
+RATE = "train.optimizer.learning_rate"
+# Of its weights, by the layer that changes most; about 1e-3 is healthy for any layer (cs231n).
+HEALTHY_STEP = 3e-3
+
+Outcome = Literal["learns", "leaves chance", "stays at chance", "diverges"]
+Train = Callable[[Recipe], "Diagnosis"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Remedies that are tried together, each in words and as a recipe's keys with their new values."""
+
+    remedies: tuple[tuple[str, Mapping[str, Value]], ...] = ()
+
+    @property
+    def changes(self) -> dict[str, Value]:
+        """The keys of all remedies, a later one's over an earlier one's."""
+        return {key: value for _, changes in self.remedies for key, value in changes.items()}
+
+    def __str__(self) -> str:
+        return " + ".join(words for words, _ in self.remedies)
+
+    def and_also(self, words: str, changes: Mapping[str, Value]) -> Candidate:
+        """With one remedy more, in place of those that it leaves nothing of."""
+        kept = (one for one in self.remedies if not one[1].keys() <= changes.keys())
+        return Candidate((*kept, (words, changes)))
+
+
+@dataclass(frozen=True)
+class Training:
+    """One short training. The loss, in nats, and the accuracy are means over its last steps."""
+
+    seed: int
+    steps: int
+    loss: float
+    accuracy: float
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate and what became of it: on the recipe's own seed, and where the network learns, on the next.
+
+    ``found`` is the diagnosis of the changed network on the first.
+    """
+
+    candidate: Candidate
+    trainings: tuple[Training, ...]
+    found: Diagnosis = field(repr=False)
+
+    @property
+    def works(self) -> bool:
+        """Whether the network learns on both seeds."""
+        return len(self.trainings) == SEEDS and all(one.outcome == "learns" for one in self.trainings)
+
+    @property
+    def loss(self) -> float:
+        """The worse of the losses; infinite where one is no number."""
+        return max(one.loss if math.isfinite(one.loss) else math.inf for one in self.trainings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values; a number that JSON lacks is a text."""
+        return {
+            "remedies": [words for words, _ in self.candidate.remedies],
+            "changes": self.candidate.changes,
+            "works": self.works,
+            "trainings": [
+                {**asdict(one), "loss": one.loss if math.isfinite(one.loss) else str(one.loss)}
+                for one in self.trainings
+            ],
+            "causes": [finding.rule for finding in self.found.findings if finding.severity == "verdict"],
+        }
+
+
+@dataclass(frozen=True)
+class Repair:
+    """All trials of one network, in their order."""
+
+    trials: tuple[Trial, ...]
+
+    @property
+    def solution(self) -> Trial | None:
+        """The trial that worked, if one did; it is the last."""
+        return next((trial for trial in self.trials if trial.works), None)
+
+    @property
+    def nearest(self) -> Trial | None:
+        """What came nearest to learning on both seeds."""
+        return min(self.trials, key=lambda trial: (-len(trial.trainings), trial.loss), default=None)
+
+    @property
+    def steps(self) -> int:
+        """The steps of all trainings together."""
+        return sum(training.steps for trial in self.trials for training in trial.trainings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return {
+            "works": self.solution is not None,
+            "changes": self.solution.candidate.changes if self.solution is not None else None,
+            "steps": self.steps,
+            "most_trainings": MOST_TRAININGS,
+            "trials": [trial.to_dict() for trial in self.trials],
+        }
+
+
+def try_remedies(
+    recipe: Recipe, found: Diagnosis, train: Train, *, tell: Callable[[str], None] = lambda _: None
+) -> Iterator[Trial]:
+    """Try what a diagnosis advises until something works, in at most :data:`MOST_TRAININGS` short trainings.
+
+    First each remedy alone: what costs nothing before what makes steps slower, and among these the likeliest cause's
+    first. Where none works, the diagnosis of each changed network says what to change besides.
+
+    Args:
+        recipe: a network that doesn't learn.
+        found: its diagnosis. Where that is healthy, there is nothing to try.
+        train: diagnoses a changed recipe, such as :meth:`kerascnn.diagnosis.subjects.Examiner.diagnose`.
+        tell: is told of each training before it begins.
+
+    Yields:
+        Each trial as it ends; one that works is the last.
+    """
+    waiting = [] if found.healthy else candidates(recipe, Candidate(), found)
+    tried: list[Mapping[str, Value]] = []
+    left = MOST_TRAININGS
+    while waiting:
+        trials: list[Trial] = []
+        for candidate in waiting:
+            # What learns on one seed needs another one.
+            if candidate.changes in tried or left < SEEDS:
+                continue
+            tried.append(candidate.changes)
+            trial = try_candidate(recipe, candidate, train, tell)
+            if trial is None:
+                continue
+            left -= len(trial.trainings)
+            trials.append(trial)
+            yield trial
+            if trial.works:
+                return
+        trials.sort(key=lambda trial: _promise(trial, found))
+        waiting = [more for trial in trials for more in _additions(recipe, trial, found)]
+
+
+def try_candidate(
+    recipe: Recipe, candidate: Candidate, train: Train, tell: Callable[[str], None] = lambda _: None
+) -> Trial | None:
+    """Train a changed network on one seed, and where it learns on another; None where its builder rejects the change.
+
+    Args:
+        recipe: what is changed.
+        candidate: how.
+        train: diagnoses a changed recipe.
+        tell: is told of each training before it begins, and why there is none.
+    """
+    trainings: list[Training] = []
+    diagnoses: list[Diagnosis] = []
+    for seed in (recipe.train.seed, (recipe.train.seed + 1) % 2**63):
+        tell(f"trying {candidate}, seed {seed}")
+        try:
+            diagnoses.append(train(change_recipe(recipe, {**candidate.changes, "train.seed": seed})))
+        except RecipeError as error:
+            tell(f"left out: {error}")
+            return None
+        trainings.append(judge(diagnoses[-1], seed))
+        if trainings[-1].outcome != "learns":
+            break
+    return Trial(candidate, tuple(trainings), diagnoses[0])
+
+
+def candidates(recipe: Recipe, base: Candidate, found: Diagnosis) -> list[Candidate]:
+    """What a diagnosis advises, each beside what is changed already; what costs nothing comes first.
+
+    Args:
+        recipe: as it was in the beginning.
+        base: how it was changed before it was diagnosed.
+        found: the diagnosis.
+    """
+    before = flat(recipe.model_dump())
+    now = {**before, **base.changes}
+    offered: list[Candidate] = []
+    for remedy in (remedy for finding in found.findings for remedy in finding.remedies):
+        words, changes = _measured(remedy, found, now)
+        changes = {key: value for key, value in changes.items() if now.get(key) != value}
+        more = base.and_also(words, changes)
+        if changes and any(before.get(key) != value for key, value in more.changes.items()):
+            offered.append(more)
+    return sorted(offered, key=lambda candidate: bool(candidate.changes.keys() & ADDS_WORK))
+
+
+def judge(found: Diagnosis, seed: int) -> Training:
+    """What a short training came to."""
+    gate = the_rules().gate
+    last = min(gate.window, found.steps)
+    loss, accuracy = (sum(values[-last:]) / last for values in (found.losses, found.accuracies))
+    outcome: Outcome = "stays at chance"
+    if not math.isfinite(loss):
+        outcome = "diverges"
+    elif loss <= LEARNT_SHARE * found.chance.loss:
+        outcome = "learns"
+    elif loss < gate.loss_share * found.chance.loss:
+        outcome = "leaves chance"
+    return Training(seed, found.steps, loss, accuracy, outcome)
+
+
+def _measured(remedy: Advice, found: Diagnosis, now: Mapping[str, Any]) -> tuple[str, dict[str, Value]]:
+    """A remedy in words and keys. A tenth of the learning rate is a tenth of a tenth where steps are that large."""
+    changes = dict(remedy.changes)
+    if RATE not in changes:
+        return remedy.words, changes
+    factor = the_rules().remedies[remedy.name].times[RATE]
+    # The first step is taken with the initial weights, before it can have done any harm.
+    steps = [value for value in found.signals[0].update_over_weight if value and math.isfinite(value)]
+    powers = math.log(HEALTHY_STEP / max(steps, default=HEALTHY_STEP)) / math.log(factor)
+    changes[RATE] = float(f"{now[RATE] * factor ** max(1, round(powers)):.6g}")
+    return f"a learning rate of {changes[RATE]:g}", changes
+
+
+def _additions(recipe: Recipe, trial: Trial, found: Diagnosis) -> list[Candidate]:
+    """What to change besides: what the changed network's own diagnosis says.
+
+    Where that has no verdict the change helps, if slowly: it is kept, beside another remedy of the first diagnosis.
+    """
+    if not trial.found.healthy:
+        return candidates(recipe, trial.candidate, trial.found)
+    kept = trial.candidate.changes.items()
+    return [more for more in candidates(recipe, trial.candidate, found) if kept <= more.changes.items()]
+
+
+def _promise(trial: Trial, found: Diagnosis) -> tuple[int, float]:
+    """The lower, the sooner something is added to it: it left chance, or it removed the first cause, or neither."""
+    if trial.trainings[0].outcome in ("learns", "leaves chance"):
+        return 0, trial.loss
+    causes = {finding.rule for finding in trial.found.findings}
+    return (2 if found.findings[0].rule in causes else 1), 0.0

@@ -1,0 +1,339 @@
+"""``kerascnn diagnose --fix``: what is tried, in which order and how often, and that the answer really learns."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from kerascnn.catalog import change_recipe, load_recipe
+from kerascnn.cli import app
+from kerascnn.cli.repair import command, entry
+from kerascnn.diagnosis.architecture import Architecture, LayerFacts
+from kerascnn.diagnosis.findings import Advice, Finding
+from kerascnn.diagnosis.record import Chance
+from kerascnn.diagnosis.repair import MOST_TRAININGS, RATE, Candidate, Repair, Trial, judge, try_remedies
+from kerascnn.diagnosis.rules import the_rules
+from kerascnn.errors import RecipeError, UsageError
+from kerascnn.recipe import Recipe
+from kerascnn.runs import events as ev
+from tests.conftest import OWN_CATALOG
+
+pytestmark = pytest.mark.backend
+
+RELU_HE = {"activation": "relu", "initializer": "he_normal"}
+BATCH_NORM = {"batch_norm": "after"}
+SKIP = {"skip": "group"}
+# Sigmoids so deep that nothing comes back, and small enough for a test.
+DEEP = {"activation": "sigmoid", "initializer": "glorot_uniform", "filters": [4, 4, 4], "convs_per_group": 2}
+# Steps that nothing survives.
+ENORMOUS = {"activation": "linear", "train__optimizer__name": "sgd", "train__optimizer__learning_rate": 1000}
+
+
+def recipe_of(**changes: Any) -> Recipe:
+    return load_recipe("tiny", {key.replace("__", "."): value for key, value in changes.items()}, catalog=OWN_CATALOG)
+
+
+BROKEN = recipe_of(**DEEP, train__seed=7)
+ARCHITECTURE = Architecture((LayerFacts("conv", "Conv2D", "relu", "he_normal", False),), False, False, 0, True, 0, 1)
+
+
+def advice(*names: str, rate: float = 1e-3) -> tuple[Advice, ...]:
+    remedies = {name: the_rules().remedies[name] for name in names}
+    return tuple(Advice(name, one.words, one.solution, one.changes({RATE: rate})) for name, one in remedies.items())
+
+
+def finding(rule: str, *remedies: str, rate: float = 1e-3) -> Finding:
+    return Finding("verdict", rule, "does not learn", None, 200, rule, (), advice(*remedies, rate=rate))
+
+
+def diagnosis(share: float, *findings: Finding, largest_step: float = 3e-3) -> Any:
+    """A short run that ended at a share of chance."""
+    from kerascnn.diagnosis.diagnose import Diagnosis
+
+    chance = Chance.of_equal(10)
+    look = ev.LayerStatistics(
+        step=1,
+        layers=("conv", "logits"),
+        gradient_norm=(1.0, 1.0),
+        update_over_weight=(largest_step, 1e-9),
+        between_images=(1.0, 1.0),
+        dead=(None, None),
+        saturated=(None, None),
+    )
+    return Diagnosis(findings, (look,), (share * chance.loss,) * 60, (0.1,) * 60, chance, ARCHITECTURE, None)
+
+
+STUCK = finding("vanishing gradient", "batch_norm", "relu_he")
+WEAK = finding("weak signal", "standardize", "skip", "batch_norm")
+ILL = diagnosis(1.0, STUCK, WEAK)
+WELL = diagnosis(0.8)
+
+
+class Trainings:
+    """Answers for each changed recipe, and what was asked for."""
+
+    def __init__(self, answers: Callable[[Mapping[str, Any], int], Any]) -> None:
+        self.asked: list[tuple[dict[str, Any], int]] = []
+        self._answers = answers
+
+    def __call__(self, recipe: Recipe) -> Any:
+        changes = differences(recipe)
+        self.asked.append((changes, recipe.train.seed))
+        return self._answers(changes, recipe.train.seed)
+
+
+def differences(recipe: Recipe) -> dict[str, Any]:
+    """How a recipe differs from the broken one, but for the seed."""
+    from kerascnn.runs.compare import flat
+
+    before, now = (flat(one.model_dump()) for one in (BROKEN, recipe))
+    return {key: value for key, value in now.items() if value != before[key] and key != "train.seed"}
+
+
+def tried(trials: Iterable[Trial]) -> list[dict[str, Any]]:
+    return [trial.candidate.changes for trial in trials]
+
+
+# ── The order and the bound, with trainings that are made up ──────────────────────────────────────────────────────────
+
+
+def test_what_costs_nothing_comes_first_and_then_the_likeliest_cause() -> None:
+    train = Trainings(lambda *_: ILL)
+    first = tried(try_remedies(BROKEN, ILL, train))[:4]
+    assert first == [RELU_HE, {"train.scaling": "standardize"}, BATCH_NORM, SKIP]
+    assert [seed for _, seed in train.asked] == [7] * len(train.asked)
+
+
+def test_what_learns_on_two_seeds_ends_the_search() -> None:
+    train = Trainings(lambda changes, _: WELL if changes == {"train.scaling": "standardize"} else ILL)
+    repair = Repair(tuple(try_remedies(BROKEN, ILL, train)))
+    assert train.asked == [(RELU_HE, 7), ({"train.scaling": "standardize"}, 7), ({"train.scaling": "standardize"}, 8)]
+    assert repair.solution is repair.trials[-1]
+    assert repair.solution is not None
+    assert repair.solution.works
+    assert [one.outcome for one in repair.solution.trainings] == ["learns", "learns"]
+    assert repair.steps == 180
+
+
+def test_what_learns_on_one_seed_alone_does_not_work_and_comes_nearest() -> None:
+    train = Trainings(lambda changes, seed: WELL if changes == RELU_HE and seed == 7 else ILL)
+    repair = Repair(tuple(try_remedies(BROKEN, ILL, train)))
+    assert not repair.trials[0].works
+    assert repair.solution is None
+    assert repair.nearest is repair.trials[0]
+    assert len(repair.trials) > 1
+
+
+def test_never_more_trainings_than_are_allowed_and_none_twice() -> None:
+    endless = [finding(str(n), *the_rules().remedies) for n in range(3)]
+    train = Trainings(lambda *_: diagnosis(1.0, *endless))
+    list(try_remedies(BROKEN, diagnosis(1.0, *endless), train))
+    # The last one is kept for a second seed.
+    assert len(train.asked) == MOST_TRAININGS - 1
+    assert len({str(changes) for changes, _ in train.asked}) == len(train.asked)
+    on_one_seed = Trainings(lambda _, seed: WELL if seed == 7 else ILL)
+    list(try_remedies(BROKEN, diagnosis(1.0, *endless), on_one_seed))
+    assert len(on_one_seed.asked) == MOST_TRAININGS
+
+
+def test_a_second_change_is_what_the_changed_networks_diagnosis_says() -> None:
+    """Standardising removes the first cause, so it is gone on with before the others."""
+    raw = diagnosis(1.0, finding("input scale", "unit", "standardize", "he"))
+    other = diagnosis(1.0, finding("vanishing gradient", "relu_he"))
+    standard = {"train.scaling": "standardize"}
+    broken = change_recipe(BROKEN, {"train.scaling": "none"})
+
+    def answer(changes: Mapping[str, Any], _: int) -> Any:
+        if changes == {**standard, **RELU_HE}:
+            return WELL
+        return other if changes == standard else raw
+
+    trials = list(try_remedies(broken, raw, Trainings(answer)))
+    assert tried(trials)[:3] == [{"train.scaling": "unit"}, standard, {"initializer": "he_normal"}]
+    assert tried(trials)[3:] == [{**standard, **RELU_HE}]
+    assert trials[-1].works
+    assert str(trials[-1].candidate) == "standardise the pixels + ReLU instead, with He initialisation"
+
+
+def test_what_left_chance_is_kept_and_gone_on_with_first() -> None:
+    slow = diagnosis(0.95)
+    train = Trainings(lambda changes, _: slow if changes == BATCH_NORM else ILL)
+    trials = tried(try_remedies(BROKEN, ILL, train))
+    assert trials[4:6] == [{**BATCH_NORM, **RELU_HE}, {**BATCH_NORM, "train.scaling": "standardize"}]
+
+
+@pytest.mark.parametrize(
+    ("remedy", "largest_step", "rate"),
+    [
+        ("lower_rate", 0.03, 1e-4),
+        ("lower_rate", 4.0, 1e-6),
+        # It is advised to lower it, so it is lowered.
+        ("lower_rate", 3e-3, 1e-4),
+        ("higher_rate", 4e-6, 1.0),
+        ("higher_rate", 9e-4, 1e-2),
+    ],
+)
+def test_the_learning_rate_changes_by_as_many_tenths_as_the_steps_are_off(
+    remedy: str, largest_step: float, rate: float
+) -> None:
+    found = diagnosis(1.0, finding("steps", remedy), largest_step=largest_step)
+    trial = next(try_remedies(BROKEN, found, Trainings(lambda *_: WELL)))
+    assert trial.candidate.changes == pytest.approx({RATE: rate})
+    assert str(trial.candidate) == f"a learning rate of {rate:g}"
+
+
+def test_a_change_that_the_network_has_already_or_cannot_have_is_left_out() -> None:
+    def refusing(recipe: Recipe) -> Any:
+        raise RecipeError("rejected")
+
+    he = diagnosis(1.0, finding("weak signal", "he", "from_logits", "relu_he"))
+    broken = change_recipe(BROKEN, {"initializer": "he_normal"})
+    train = Trainings(lambda *_: WELL)
+    assert tried(try_remedies(broken, he, train)) == [{"activation": "relu"}]
+    told: list[str] = []
+    assert list(try_remedies(broken, he, refusing, tell=told.append)) == []
+    assert told[-1] == "left out: rejected"
+
+
+def test_a_healthy_network_is_not_touched() -> None:
+    train = Trainings(lambda *_: WELL)
+    warned = diagnosis(0.8, replace(STUCK, severity="warning"))
+    assert list(try_remedies(BROKEN, warned, train)) == []
+    assert train.asked == []
+
+
+@pytest.mark.parametrize(
+    ("share", "outcome"),
+    [
+        (0.89, "learns"),
+        (0.91, "leaves chance"),
+        (0.97, "leaves chance"),
+        (0.99, "stays at chance"),
+        (9, "stays at chance"),
+        (float("nan"), "diverges"),
+        (float("inf"), "diverges"),
+    ],
+)
+def test_what_a_training_came_to(share: float, outcome: str) -> None:
+    assert judge(diagnosis(share), 3).outcome == outcome
+
+
+def test_only_the_last_steps_count() -> None:
+    chance = Chance.of_equal(10).loss
+    long = replace(ILL, losses=(chance,) * 150 + (0.5,) * 50, accuracies=(0.1,) * 200)
+    assert judge(long, 3).loss == 0.5
+    assert judge(long, 3).steps == 200
+
+
+def test_a_later_remedy_takes_the_place_of_one_that_it_leaves_nothing_of() -> None:
+    twice = Candidate().and_also("silu", {"activation": "silu"}).and_also("low", {RATE: 1e-4}).and_also("relu", RELU_HE)
+    assert str(twice) == "low + relu"
+    assert twice.changes == {RATE: 1e-4, **RELU_HE}
+
+
+# ── The command that is printed ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_printed_command_and_entry_mean_the_changed_recipe(tmp_path: Path) -> None:
+    changes = {
+        "filters": [4, 8],
+        "train.optimizer": {"name": "sgd", "momentum": 0.9},
+        "train.augment.flip": True,
+        RATE: 1e-7,
+        "activation": "silu",
+    }
+    expected = load_recipe("tiny", changes, catalog=OWN_CATALOG)
+    words = shlex.split(command("tiny", changes, OWN_CATALOG))
+    assert words[:5] == ["kerascnn", "train", "tiny", "--catalog", str(OWN_CATALOG)]
+    from kerascnn.catalog import parse_assignments
+
+    assert words[5::2] == ["--set"] * len(words[5::2])
+    assert load_recipe("tiny", parse_assignments(words[6::2]), catalog=OWN_CATALOG) == expected
+    own = tmp_path / "fixed.toml"
+    own.write_text(OWN_CATALOG.read_text() + entry("tiny", changes))
+    assert load_recipe("tiny_fixed", catalog=own).model_dump(exclude={"name"}) == expected.model_dump(exclude={"name"})
+
+
+# ── Real networks ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def arguments(*options: object, **changes: Any) -> list[str]:
+    sets = [word for key, value in changes.items() for word in ("--set", f"{key.replace('__', '.')}={value}")]
+    words = ["diagnose", "tiny", "--catalog", OWN_CATALOG, "--offline", "--fix", *options, *sets]
+    return [str(word) for word in words]
+
+
+def diagnose(*options: object, **changes: Any) -> Any:
+    return CliRunner().invoke(app, arguments(*options, **changes))
+
+
+def test_a_broken_network_is_fixed_and_the_printed_change_trains(keras: Any) -> None:
+    shown = diagnose("--steps", 100, "--batch-size", 32, **DEEP)
+    assert shown.exit_code == 0, shown.output
+    assert "it does not learn: vanishing gradient" in shown.stdout
+    row = next(line for line in shown.stdout.splitlines() if line.startswith("ReLU instead"))
+    assert row.endswith("learns")
+    line = next(line for line in shown.stdout.splitlines() if line.strip().startswith("kerascnn train"))
+    words = shlex.split(line)[1:]
+    trained = CliRunner().invoke(
+        app, [*words, "--offline", "--run-dir", "run", "--json", "--set", "train.limit_train=3000", "--epochs", "2"]
+    )
+    assert trained.exit_code == 0, trained.output
+    # A tenth is chance.
+    assert json.loads(trained.stdout)["figures"]["val_accuracy"] > 0.3
+    added = tomllib.loads(shown.stdout.partition("as an entry of a catalog:")[2])
+    assert added["models"]["tiny_fixed"]["activation"] == "relu"
+
+
+def test_what_does_not_help_is_reported_as_such(keras: Any) -> None:
+    shown = diagnose("--steps", 30, "--batch-size", 32, "--json", train__scaling="none", **ENORMOUS)
+    assert shown.exit_code == 1, shown.output
+    repair = json.loads(shown.stdout)["repair"]
+    assert (repair["works"], repair["changes"], repair["interrupted"]) == (False, None, False)
+    first = repair["trials"][0]
+    assert first["changes"] == {"train.scaling": "standardize"}
+    assert [one["outcome"] for one in first["trainings"]] == ["diverges"]
+    assert first["trainings"][0]["loss"] in ("nan", "inf")
+    assert repair["steps"] == sum(one["steps"] for trial in repair["trials"] for one in trial["trainings"])
+
+
+def test_nothing_to_fix_is_no_failure(keras: Any) -> None:
+    shown = diagnose("--steps", 20, "--json")
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.stdout)
+    assert found["healthy"] is True
+    assert found["repair"]["trials"] == []
+    assert found["repair"]["works"] is False
+    assert "nothing to fix" in diagnose("--steps", 20).stdout
+
+
+def test_a_saved_model_has_no_recipe_to_change() -> None:
+    asked = ["diagnose", "--keras", "a.keras", "--dataset", "fashion_mnist_mini", "--fix"]
+    shown = CliRunner().invoke(app, asked)
+    assert isinstance(shown.exception, UsageError)
+    assert "there the remedies are advice" in str(shown.exception)
+
+
+def test_ctrl_c_shows_what_has_been_tried(start_command: Callable[..., subprocess.Popen[str]]) -> None:
+    """With these steps no scaling of the pixels has any number left at step 3; what is clipped goes on for hours."""
+    process = start_command(*arguments("--steps", 10**6, "--batch-size", 16, train__scaling="none", **ENORMOUS))
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("step 100 "):
+            break
+    process.send_signal(signal.SIGINT)
+    out, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "it does not learn: input scale" in out
+    assert "standardise the pixels" in out.partition("what the remedies did")[2]
+    assert "Traceback" not in rest
