@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kerascnn.diagnosis.diagnose import Diagnosis, diagnose
     from kerascnn.diagnosis.findings import Finding
     from kerascnn.runs.directory import Run, open_run
+    from kerascnn.training.rate_finder import RateSweep, find_learning_rate
     from kerascnn.training.session import Options, Result, resume, train
 
 # Imported when they are first asked for: the terminal UI paints without them.
@@ -40,6 +41,8 @@ _LATER = {
     "Diagnosis": "kerascnn.diagnosis.diagnose",
     "Finding": "kerascnn.diagnosis.findings",
     "diagnose": "kerascnn.diagnosis.diagnose",
+    "RateSweep": "kerascnn.training.rate_finder",
+    "find_learning_rate": "kerascnn.training.rate_finder",
     "Options": "kerascnn.training.session",
     "Result": "kerascnn.training.session",
     "resume": "kerascnn.training.session",
@@ -56,6 +59,7 @@ __all__ = [
     "Finding",
     "KerascnnError",
     "Options",
+    "RateSweep",
     "Recipe",
     "RecipeError",
     "Result",
@@ -65,6 +69,7 @@ __all__ = [
     "UsageError",
     "build_model",
     "diagnose",
+    "find_learning_rate",
     "list_models",
     "load_recipe",
     "open_run",

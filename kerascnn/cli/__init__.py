@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kerascnn.cli import control, data, diagnose, lecture, models, overfit, runs, train, use
+from kerascnn.cli import control, data, diagnose, lecture, lr_find, models, overfit, runs, train, use
 from kerascnn.cli.output import say
 from kerascnn.errors import KerascnnError, system_error
 
@@ -33,6 +33,7 @@ app.command("train")(train.train)
 app.command("overfit")(overfit.overfit)
 app.command("models")(models.models)
 app.command("diagnose")(diagnose.diagnose)
+app.command("lr-find")(lr_find.lr_find)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.add_typer(lecture.app, name="lecture")
