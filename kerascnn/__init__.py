@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kerascnn.diagnosis.findings import Finding
     from kerascnn.recipe import Recipe
     from kerascnn.runs.directory import Run, open_run
+    from kerascnn.training.rate_finder import RateSweep, find_learning_rate
     from kerascnn.training.session import Options, Result, resume, train
 
 # Imported when they are first asked for: the terminal UI paints, and the command's help prints, without them.
@@ -43,6 +44,8 @@ _LATER = {
     "Diagnosis": "kerascnn.diagnosis.diagnose",
     "Finding": "kerascnn.diagnosis.findings",
     "diagnose": "kerascnn.diagnosis.diagnose",
+    "RateSweep": "kerascnn.training.rate_finder",
+    "find_learning_rate": "kerascnn.training.rate_finder",
     "Options": "kerascnn.training.session",
     "Result": "kerascnn.training.session",
     "resume": "kerascnn.training.session",
@@ -59,6 +62,7 @@ __all__ = [
     "Finding",
     "KerascnnError",
     "Options",
+    "RateSweep",
     "Recipe",
     "RecipeError",
     "Result",
@@ -68,6 +72,7 @@ __all__ = [
     "UsageError",
     "build_model",
     "diagnose",
+    "find_learning_rate",
     "list_models",
     "load_recipe",
     "open_run",

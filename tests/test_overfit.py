@@ -25,6 +25,7 @@ from kerascnn.diagnosis.record import Chance
 from kerascnn.errors import RunError, UsageError
 from kerascnn.recipe import Recipe
 from kerascnn.training import overfit as module
+from kerascnn.training import session
 from kerascnn.training.overfit import Overfit, judge, one_batch, overfit
 from kerascnn.training.session import Options
 from tests.conftest import OWN_CATALOG, Command, write_image_folder
@@ -221,7 +222,7 @@ def test_no_memory_is_said_in_a_sentence(keras: Any, monkeypatch: pytest.MonkeyP
 def test_numbers_that_cannot_be_meant_are_refused_before_anything_is_loaded(
     numbers: dict[str, int], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "load_dataset", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(session, "load_dataset", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(UsageError, match=said):
         overfit(recipe_of(), options=OFFLINE, **numbers)  # type: ignore[arg-type]
 

@@ -32,6 +32,10 @@ COMMANDS = {
         "kerascnn.cli.diagnose:diagnose",
         "Find out in a short run whether a network learns, and if not, why. Exit code 1 where it doesn't.",
     ),
+    "lr-find": (
+        "kerascnn.cli.lr_find:lr_find",
+        "Find a learning rate: train some steps at rising ones. Exit code 1 where the network learns at none.",
+    ),
     "bench": (
         "kerascnn.cli.bench:bench",
         "How fast networks train here: each variant in its own process, blocks of their steps in turn.",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -23,14 +21,14 @@ from kerascnn.cli.options import (
     check_device,
     recipe_of,
 )
-from kerascnn.cli.output import print_json, say, stderr
-from kerascnn.cli.progress import PLAIN_EVERY_S, make_bar
+from kerascnn.cli.output import print_json, say
+from kerascnn.cli.progress import counted
 from kerascnn.data.dataset import absolute
 from kerascnn.diagnosis.rules import as_options, the_rules
 from kerascnn.recipe import Recipe
 from kerascnn.runs.compare import flat
 from kerascnn.training import session
-from kerascnn.training.overfit import IMAGES, STEPS, Overfit, Watch
+from kerascnn.training.overfit import IMAGES, STEPS, Overfit
 from kerascnn.training.overfit import overfit as overfit_one_batch
 from kerascnn.wording import percent
 
@@ -59,38 +57,20 @@ def overfit(
     changes = {key: value for key, value in changes.items() if value is not None}
     recipe = recipe_of(model, changes | parse_assignments(assignments or []), catalog)
     options = session.Options(backend=backend, device=device, data_dir=data_dir, download=not offline)
-    with _progress(steps) as watch:
-        found = overfit_one_batch(recipe, images=images, steps=steps, options=options, tell=say, watch=watch)
+    with counted("overfitting", steps) as show:
+        found = overfit_one_batch(
+            recipe,
+            images=images,
+            steps=steps,
+            options=options,
+            tell=say,
+            watch=lambda step, loss, accuracy: show(step, f"loss {loss:.4f}  acc {percent(accuracy)}"),
+        )
     if as_json:
         print_json(_plain(recipe, found))
     else:
         typer.echo("\n".join(_sentences(recipe, found)))
     raise typer.Exit(0 if found.memorised else 1)
-
-
-@contextmanager
-def _progress(steps: int) -> Iterator[Watch]:
-    """A bar on a terminal, a line every ten seconds elsewhere."""
-    console = stderr()
-    last = -math.inf
-    bar = make_bar(console)
-    task = bar.add_task("overfitting", total=steps, figures="")
-
-    def watch(step: int, loss: float, accuracy: float) -> None:
-        nonlocal last
-        figures = f"loss {loss:.4f}  acc {percent(accuracy)}"
-        if console.is_terminal:
-            # Before the first step there are messages, which a bar would be in the way of.
-            bar.start()
-            bar.update(task, completed=step, figures=figures)
-        elif time.monotonic() - last >= PLAIN_EVERY_S:
-            last = time.monotonic()
-            say(f"step {step}/{steps} {figures}")
-
-    try:
-        yield watch
-    finally:
-        bar.stop()
 
 
 def _plain(recipe: Recipe, found: Overfit) -> dict[str, Any]:

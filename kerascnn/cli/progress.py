@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
@@ -10,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from kerascnn.cli.output import stderr
+from kerascnn.cli.output import say, stderr
 from kerascnn.runs import events as ev
 from kerascnn.runs.lines import plain_line
 from kerascnn.runs.pace import Pace
@@ -41,6 +44,30 @@ def make_bar(console: Console) -> Progress:
         transient=True,
         refresh_per_second=5,
     )
+
+
+@contextmanager
+def counted(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """What shows how many of ``total`` steps are done, with figures: a bar on a terminal, seldom a line elsewhere."""
+    console = stderr()
+    last = -math.inf
+    bar = make_bar(console)
+    task = bar.add_task(what, total=total, figures="")
+
+    def show(done: int, figures: str) -> None:
+        nonlocal last
+        if console.is_terminal:
+            # Before the first step there are messages, which a bar would be in the way of.
+            bar.start()
+            bar.update(task, completed=done, figures=figures)
+        elif time.monotonic() - last >= PLAIN_EVERY_S:
+            last = time.monotonic()
+            say(f"step {done}/{total} {figures}")
+
+    try:
+        yield show
+    finally:
+        bar.stop()
 
 
 class BarDisplay:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from kerascnn.data.dataset import Dataset, drawn_in_turn, load_dataset
+from kerascnn.data.dataset import Dataset, drawn_in_turn
 from kerascnn.data.formats import Labels, Pixels
 from kerascnn.data.known import DATASETS
 from kerascnn.data.statistics import constants_of
@@ -99,17 +99,7 @@ def overfit(
     """
     options = options or session.Options()
     _check_numbers(recipe, images, steps)
-    choice = session.check(recipe, options, tell)
-    tell(f"{recipe.name} on {recipe.dataset} with {choice.name} ({choice.reason})")
-    dataset = load_dataset(
-        recipe,
-        data_dir=options.data_dir,
-        download=options.download,
-        skip_bad_images=options.skip_bad_images,
-        report=tell,
-    )
-    for note in dataset.notes:
-        tell(note)
+    choice, dataset = session.load(recipe, options, tell)
     pixels, labels = one_batch(dataset, images)
     backends.activate(choice.name, options.device)
     try:

@@ -159,6 +159,24 @@ def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lamb
     return choice
 
 
+def load(
+    recipe: Recipe, options: Options, tell: Callable[[str], None] = lambda _: None
+) -> tuple[backends.BackendChoice, Dataset]:
+    """The backend and the dataset of what is trained without leaving a run; ``tell`` hears which they are."""
+    choice = check(recipe, options, tell)
+    tell(f"{recipe.name} on {recipe.dataset} with {choice.name} ({choice.reason})")
+    dataset = load_dataset(
+        recipe,
+        data_dir=options.data_dir,
+        download=options.download,
+        skip_bad_images=options.skip_bad_images,
+        report=tell,
+    )
+    for note in dataset.notes:
+        tell(note)
+    return choice, dataset
+
+
 def _go_on(run: Run, options: Options, listeners: Sequence[ev.Listener], until: Position | None = None) -> Result:
     recipe = run.recipe()
     choice = backends.choose_backend_for_run(options.backend, run.environment().get("backend"))
