@@ -33,6 +33,8 @@ pytestmark = pytest.mark.backend
 RELU_HE = {"activation": "relu", "initializer": "he_normal"}
 BATCH_NORM = {"batch_norm": "after"}
 SKIP = {"skip": "group"}
+HE = {"initializer": "he_normal"}
+CLIP = {"train.clip_norm": 1.0}
 # Sigmoids so deep that nothing comes back, and small enough for a test.
 DEEP = {"activation": "sigmoid", "initializer": "glorot_uniform", "filters": [4, 4, 4], "convs_per_group": 2}
 # Steps that nothing survives.
@@ -172,6 +174,16 @@ def test_what_left_chance_is_kept_and_gone_on_with_first() -> None:
     assert trials[4:6] == [{**BATCH_NORM, **RELU_HE}, {**BATCH_NORM, "train.scaling": "standardize"}]
 
 
+def test_a_learning_rate_that_left_chance_is_not_changed_again() -> None:
+    found = diagnosis(1.0, finding("steps too large", "lower_rate", "he", "clip"))
+    broken = change_recipe(BROKEN, {RATE: 0.1})
+    low = {RATE: 0.01}
+    trials = tried(
+        try_remedies(broken, found, Trainings(lambda changes, _: diagnosis(0.95) if changes == low else found))
+    )
+    assert trials[:5] == [low, HE, CLIP, {**low, **HE}, {**low, **CLIP}]
+
+
 @pytest.mark.parametrize(
     ("remedy", "largest_step", "rate"),
     [
@@ -296,7 +308,7 @@ def test_a_broken_network_is_fixed_and_the_printed_change_trains(keras: Any) -> 
 
 
 def test_what_does_not_help_is_reported_as_such(keras: Any) -> None:
-    shown = diagnose("--steps", 30, "--batch-size", 32, "--json", train__scaling="none", **ENORMOUS)
+    shown = diagnose("--steps", 20, "--batch-size", 32, "--json", train__scaling="none", **ENORMOUS)
     assert shown.exit_code == 1, shown.output
     repair = json.loads(shown.stdout)["repair"]
     assert (repair["works"], repair["changes"], repair["interrupted"]) == (False, None, False)
