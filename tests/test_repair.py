@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from kerascnn.catalog import change_recipe, load_recipe
+from kerascnn.catalog import change_recipe, load_recipe, parse_assignments
 from kerascnn.cli import app
-from kerascnn.cli.repair import command, entry
+from kerascnn.cli.repair import command, entry, whole_changes
 from kerascnn.diagnosis.architecture import Architecture, LayerFacts
 from kerascnn.diagnosis.findings import Advice, Finding
 from kerascnn.diagnosis.record import Chance
@@ -33,6 +33,8 @@ pytestmark = pytest.mark.backend
 RELU_HE = {"activation": "relu", "initializer": "he_normal"}
 BATCH_NORM = {"batch_norm": "after"}
 SKIP = {"skip": "group"}
+HE = {"initializer": "he_normal"}
+CLIP = {"train.clip_norm": 1.0}
 # Sigmoids so deep that nothing comes back, and small enough for a test.
 DEEP = {"activation": "sigmoid", "initializer": "glorot_uniform", "filters": [4, 4, 4], "convs_per_group": 2}
 # Steps that nothing survives.
@@ -172,6 +174,16 @@ def test_what_left_chance_is_kept_and_gone_on_with_first() -> None:
     assert trials[4:6] == [{**BATCH_NORM, **RELU_HE}, {**BATCH_NORM, "train.scaling": "standardize"}]
 
 
+def test_a_learning_rate_that_left_chance_is_not_changed_again() -> None:
+    found = diagnosis(1.0, finding("steps too large", "lower_rate", "he", "clip"))
+    broken = change_recipe(BROKEN, {RATE: 0.1})
+    low = {RATE: 0.01}
+    trials = tried(
+        try_remedies(broken, found, Trainings(lambda changes, _: diagnosis(0.95) if changes == low else found))
+    )
+    assert trials[:5] == [low, HE, CLIP, {**low, **HE}, {**low, **CLIP}]
+
+
 @pytest.mark.parametrize(
     ("remedy", "largest_step", "rate"),
     [
@@ -255,13 +267,18 @@ def test_the_printed_command_and_entry_mean_the_changed_recipe(tmp_path: Path) -
     expected = load_recipe("tiny", changes, catalog=OWN_CATALOG)
     words = shlex.split(command("tiny", changes, OWN_CATALOG))
     assert words[:5] == ["kerascnn", "train", "tiny", "--catalog", str(OWN_CATALOG)]
-    from kerascnn.catalog import parse_assignments
-
     assert words[5::2] == ["--set"] * len(words[5::2])
     assert load_recipe("tiny", parse_assignments(words[6::2]), catalog=OWN_CATALOG) == expected
     own = tmp_path / "fixed.toml"
     own.write_text(OWN_CATALOG.read_text() + entry("tiny", changes))
     assert load_recipe("tiny_fixed", catalog=own).model_dump(exclude={"name"}) == expected.model_dump(exclude={"name"})
+
+
+def test_the_classes_that_follow_from_the_dataset_are_told(tmp_path: Path) -> None:
+    changes = {"dataset": f"folder:{tmp_path}"}
+    recipe = load_recipe("tiny", {**changes, "classes": 3}, catalog=OWN_CATALOG)
+    assert whole_changes(recipe, changes, OWN_CATALOG) == {**changes, "classes": 3}
+    assert whole_changes(recipe_of(), {RATE: 1e-4}, OWN_CATALOG) == {RATE: 1e-4}
 
 
 # ── Real networks ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -295,8 +312,9 @@ def test_a_broken_network_is_fixed_and_the_printed_change_trains(keras: Any) -> 
     assert added["models"]["tiny_fixed"]["activation"] == "relu"
 
 
-def test_what_does_not_help_is_reported_as_such(keras: Any) -> None:
-    shown = diagnose("--steps", 30, "--batch-size", 32, "--json", train__scaling="none", **ENORMOUS)
+def test_what_does_not_help_is_reported_as_such(keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kerascnn.diagnosis.repair.MOST_TRAININGS", 3)
+    shown = diagnose("--steps", 20, "--batch-size", 32, "--json", train__scaling="none", **ENORMOUS)
     assert shown.exit_code == 1, shown.output
     repair = json.loads(shown.stdout)["repair"]
     assert (repair["works"], repair["changes"], repair["interrupted"]) == (False, None, False)
@@ -304,6 +322,7 @@ def test_what_does_not_help_is_reported_as_such(keras: Any) -> None:
     assert first["changes"] == {"train.scaling": "standardize"}
     assert [one["outcome"] for one in first["trainings"]] == ["diverges"]
     assert first["trainings"][0]["loss"] in ("nan", "inf")
+    assert len(repair["trials"]) == 2
     assert repair["steps"] == sum(one["steps"] for trial in repair["trials"] for one in trial["trainings"])
 
 

@@ -90,19 +90,25 @@ RECIPES: tuple[Broken, ...] = (
         ("plain", "fashion", {"filters": [8, 8, 8], "convs_per_group": 5, RATE: 5e-3}, {"batch_norm": "after"}),
         ("stack", "cifar", deep(18, activation="silu"), {"batch_norm": "after"}),
     ),
+    # With Glorot's or He's weights tanh learns at any depth that is quick to train; it takes large steps to saturate.
     *a_family(
-        "tanh depth",
-        ("stack", "fashion", deep(14, activation="tanh") | {RATE: 0.01}, {RATE: 1e-3}),
-        ("stack", "fashion", deep(10, activation="tanh") | MOMENTUM | {RATE: 1e-4}, {RATE: 1e-2}),
-        ("stack", "cifar", deep(12, activation="tanh", initializer="he_normal") | {RATE: 0.01}, {RATE: 1e-3}),
-        ("stack", "cifar", deep(16, activation="tanh") | SGD | {RATE: 1e-3}, {"batch_norm": "after", RATE: 0.1}),
+        "saturation",
+        ("stack", "fashion", deep(8, activation="tanh") | {RATE: 0.05}, {RATE: 1e-3}),
+        ("stack", "cifar", deep(12, activation="tanh") | {RATE: 0.1}, {RATE: 1e-3}),
+        (
+            "stack",
+            "fashion",
+            deep(6, activation="tanh", initializer="he_uniform") | MOMENTUM | {RATE: 3.0},
+            {RATE: 0.03},
+        ),
         (
             "plain",
             "fashion",
-            {"activation": "tanh", "filters": [8, 8, 8], "convs_per_group": 4, RATE: 0.02},
+            {"activation": "tanh", "filters": [8, 8, 8], "convs_per_group": 4, RATE: 0.1},
             {RATE: 1e-3},
         ),
-        ("stack", "fashion", deep(18, activation="tanh", initializer="he_uniform") | {RATE: 5e-3}, {RATE: 5e-4}),
+        ("plain", "fashion", {"activation": "sigmoid", "hidden": [512], RATE: 0.03}, RELU_HE | {RATE: 1e-3}),
+        ("plain", "cifar", {"activation": "sigmoid", "hidden": [512], RATE: 0.01}, RELU_HE | {RATE: 1e-3}),
     ),
     *a_family(
         "dead by rate",

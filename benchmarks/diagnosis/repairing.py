@@ -41,9 +41,10 @@ A recipe counts as broken if it does not learn, and as fixable if it does with t
 both found by training as above, seeds {" and ".join(map(str, TRUTH_SEEDS))}. `--fix`: the diagnosis with its defaults,
 seed {FIX_SEED}, then at most {MOST_TRAININGS} trainings. An answer is right if the changed recipe learns in {BUDGET}
 steps on seeds {" and ".join(map(str, FRESH_SEEDS))}. Random remedies: all of `rules.toml` that change this recipe, each
-once in random order, then pairs of them, {DRAWS} orders; tried on the same seeds, accepted by the same rule, and judged
-in the same way; "allowed as much" with at most {MOST_TRAININGS} trainings, "spent as much" with no more steps than the
-diagnosis and the trials of `--fix` took together for that recipe.
+once in random order, then pairs of them, {DRAWS} orders; the learning rate times or divided by ten, since by how much
+it is off is a measurement; tried on the same seeds, accepted by the same rule, and judged in the same way; "allowed as
+much" with at most {MOST_TRAININGS} trainings, "spent as much" with no more steps than the diagnosis and the trials of
+`--fix` took together for that recipe.
 """.strip()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 import typer
 
-from kerascnn.catalog import nested
+from kerascnn.catalog import load_recipe, nested
 from kerascnn.cli.output import print_json, print_table, say
 from kerascnn.diagnosis.repair import MOST_TRAININGS, Repair, Training, Trial, try_remedies
 from kerascnn.diagnosis.subjects import Examiner
@@ -99,11 +99,17 @@ def _print(
     print_table([*columns, ("", "left")], rows)
     if (solution := repaired.solution) is not None:
         typer.echo(f"\nit learns with: {solution.candidate}")
-        together = {**changes, **solution.candidate.changes}
+        together = {**whole_changes(recipe, changes, catalog), **solution.candidate.changes}
         typer.echo(f"   {command(recipe.name, together, catalog)}")
         typer.echo(f"\nas an entry of a catalog:\n\n{entry(recipe.name, together)}", nl=False)
     elif (nearest := repaired.nearest) is not None:
         typer.echo(f"\nnothing works; nearest comes: {nearest.candidate} ({_in_words(nearest.trainings[-1])})")
+
+
+def whole_changes(recipe: Recipe, changes: Mapping[str, Any], catalog: Path | None) -> dict[str, Any]:
+    """A command's changes with the number of classes, where that follows from the dataset."""
+    told = load_recipe(recipe.name, changes, catalog=catalog).classes == recipe.classes
+    return {**changes} if told else {**changes, "classes": recipe.classes}
 
 
 def command(name: str, changes: Mapping[str, Any], catalog: Path | None) -> str:
