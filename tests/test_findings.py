@@ -79,7 +79,7 @@ def test_what_kills_the_twelve_layers_is_told_as_a_chain() -> None:
     assert verdict.symptom == "does not learn"
     assert "100% of block4_conv3's channels fire on no image at step 1" in links[0]
     assert links[1].startswith("a weak signal first")
-    assert links[1].endswith("0.85% arrive at hidden1 at step 1")
+    assert links[1].endswith("0.0085 arrive at hidden1 at step 1")
     assert links[2].startswith("then steps that are large beside it: block4_conv3 changes by 5.0%")
     assert links[3] == "then channels that fire no more: 80% of block4_conv3's at step 20"
     assert links[4].startswith("and nothing comes back: the gradient of hidden1 is 0 at step ")
