@@ -15,6 +15,7 @@ from benchmarks.diagnosis.__main__ import chosen_networks, current, read_records
 from benchmarks.diagnosis.networks import NETWORKS, Network
 from benchmarks.diagnosis.scores import RULES, Judged, balanced_accuracy, confusion, judge, print_table, wilson
 from benchmarks.diagnosis.training import BUDGET, agreed, outcome, rules_fingerprint
+from benchmarks.overhead import Alternating, EnoughError, Pair, interval
 from kerascnn.diagnosis.rules import the_rules
 
 FAILING = Network("labels", fails=True, labels="shuffled")
@@ -210,3 +211,58 @@ def test_without_cifar_its_networks_are_left_out() -> None:
     assert {network.data for network in chosen[0]} == {"fashion"}
     assert {network.data for network in chosen[1]} == {"fashion", "cifar"}
     assert {network.part for network in chosen[1]} == {"held-out"}
+
+
+class Trained:
+    """A training by a clock of its own: a step takes a second, a look another half, a validation a hundred."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, pairs: int, *, validate_every: int) -> None:
+        self.now = self.looked_at = 0.0
+        monkeypatch.setattr("time.perf_counter", lambda: self.now)
+        self.alternating = Alternating(block=4, pairs=pairs)
+        self.alternating.observer = self  # type: ignore[assignment]
+        self._validate_every = validate_every
+
+    def wants(self, step: int) -> bool:
+        """An observer's: a look whenever ten seconds with observation have passed."""
+        return self.alternating.clock() - self.looked_at >= 10.0
+
+    def after_step(self, step: int, gradient_norms: Any) -> Any:
+        self.looked_at = self.alternating.clock()
+
+    def run(self) -> None:
+        for step in range(1, 10_000):
+            if self.alternating.wants(step):
+                assert self.alternating.on
+                self.now += 0.5
+                self.alternating.after_step(step, None)
+            self.now += 1.0
+            if step % self._validate_every == 0:
+                self.alternating.leave_out()
+                self.now += 100.0
+
+
+def trained(monkeypatch: pytest.MonkeyPatch, pairs: int, *, validate_every: int = 10_000) -> list[Pair]:
+    training = Trained(monkeypatch, pairs, validate_every=validate_every)
+    with pytest.raises(EnoughError):
+        training.run()
+    assert len(training.alternating.pairs) == pairs
+    return training.alternating.pairs
+
+
+def test_pairs_have_as_many_looks_for_their_time_as_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look in ten seconds, and no time of it with those steps that have none."""
+    pairs = trained(monkeypatch, 12)
+    assert all(pair.steps[False] == pair.seconds[False] == pair.steps[True] for pair in pairs)
+    steps = sum(pair.steps[True] for pair in pairs)
+    assert sum(pair.seconds[True] for pair in pairs) == pytest.approx(steps + 0.5 * 12)
+    assert 10 <= steps / 12 <= 11
+    mean, low, high = interval([pair.ratio for pair in pairs])
+    assert low <= mean <= high
+    assert mean == pytest.approx(1.05, abs=0.005)
+
+
+def test_a_validation_is_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    for pair in trained(monkeypatch, 3, validate_every=5):
+        assert pair.seconds[False] == pair.steps[False]
+        assert pair.seconds[True] <= pair.steps[True] + 0.5

@@ -52,6 +52,8 @@ def test_a_healthy_network_is_left_in_peace(keras: Any, clothes: Any) -> None:
     assert not found.undecided
     assert found.steps < 200
     assert found.losses[-1] < 2
+    # The short run has answered already.
+    assert found.one_batch is None
     assert [look.step for look in found.signals][:5] == [1, 2, 5, 10, 20]
     assert found.label_score is not None
     assert found.label_score > 10
@@ -69,6 +71,11 @@ def test_sigmoids_in_depth_are_named_and_the_model_is_untouched(keras: Any, clot
     assert verdict.remedies[0].changes == {}
     after = [np.array(keras.ops.convert_to_numpy(variable)) for variable in model.variables]
     assert all((a == b).all() for a, b in zip(before, after, strict=True))
+    # What doesn't let the gradient through can't learn sixteen images by heart either.
+    assert found.one_batch is not None
+    assert (found.one_batch.verdict, found.one_batch.images, found.one_batch.steps) == ("stuck at chance", 16, 200)
+    assert "nor can it learn 16 images by heart" in verdict.cause
+    assert json.loads(json.dumps(found.to_dict()))["one_batch"]["accuracy"] < 0.5
 
 
 def test_labels_of_other_images_are_found_out(keras: Any, clothes: Any) -> None:
@@ -76,6 +83,26 @@ def test_labels_of_other_images_are_found_out(keras: Any, clothes: Any) -> None:
     mixed_up = np.random.default_rng(0).permutation(labels)
     found = kerascnn.diagnose(network(keras, kernel_initializer="he_normal"), images, mixed_up, steps=100)
     assert found.findings[0].rule == "labels"
+    # Any sixteen labels can be learnt by heart: the network is in order.
+    assert found.one_batch is not None
+    assert found.one_batch.memorised
+    assert found.one_batch.steps < 200
+    assert "knows 16 of the images by heart" in found.findings[0].cause
+    assert found.findings[1].rule == "can overfit a batch"
+
+
+def test_one_batch_is_memorised_without_what_works_against_it(keras: Any, clothes: Any) -> None:
+    """Dropout and weight decay that no network could bear: they are why it doesn't learn, not what it can't."""
+    layers = keras.layers
+    model = keras.Sequential(
+        [layers.Input((14, 14, 1)), layers.Flatten(), layers.Dropout(0.99), layers.Dense(32, "relu"), layers.Dense(10)]
+    )
+    optimizer = keras.optimizers.AdamW(3e-3, weight_decay=300.0)
+    found = kerascnn.diagnose(model, *clothes, optimizer=optimizer, steps=100)
+    assert not found.healthy
+    assert found.one_batch is not None
+    assert found.one_batch.memorised
+    assert (model.layers[1].rate, optimizer.weight_decay) == (0.99, 300.0)
 
 
 def test_steps_that_are_too_large_are_named(keras: Any, clothes: Any) -> None:
@@ -279,6 +306,11 @@ def test_the_command_shows_the_cause_and_ends_with_1(keras: Any) -> None:
     shown = command("tiny", "--catalog", OWN_CATALOG, "--learning-rate", 1e-8, "--steps", 100, "--offline")
     assert shown.exit_code == 1, shown.output
     assert "it does not learn: steps too small" in shown.stdout
+    assert ", loss 2.7" in shown.stdout.splitlines()[1]
+    assert "chance, the best that blank images allow: 2.2" in shown.stdout
+    assert "2. verdict: does not learn\n   cannot overfit a batch: " in shown.stdout
+    assert "one batch: stuck at chance, " in shown.stdout
+    assert "of 16 images right after 200 steps on them alone" in shown.stdout
     assert "ten times the learning rate (solution 6): --set train.optimizer.learning_rate=1e-07" in shown.stdout
     layer = next(line for line in shown.stdout.splitlines() if line.startswith("block1_conv1"))
     assert "████████████████" in layer

@@ -79,7 +79,7 @@ def test_what_kills_the_twelve_layers_is_told_as_a_chain() -> None:
     assert verdict.symptom == "does not learn"
     assert "100% of block4_conv3's channels fire on no image at step 1" in links[0]
     assert links[1].startswith("a weak signal first")
-    assert links[1].endswith("0.85% arrive at hidden1 at step 1")
+    assert links[1].endswith("0.0085 arrive at hidden1 at step 1")
     assert links[2].startswith("then steps that are large beside it: block4_conv3 changes by 5.0%")
     assert links[3] == "then channels that fire no more: 80% of block4_conv3's at step 20"
     assert links[4].startswith("and nothing comes back: the gradient of hidden1 is 0 at step ")
@@ -209,6 +209,8 @@ def test_memorised_labels_are_no_learning() -> None:
         # Far above chance, and hardly more often right: it answers at random, but isn't sure of all classes.
         ([9.00, 6.00, 4.00, 2.90], [0.1, 0.1, 0.2, 0.13], True),
         ([9.00, 6.00, 4.00, 2.80], [0.1, 0.1, 0.2, 0.13], False),
+        # Right more often than by chance, and yet so sure of what is wrong that knowing nothing is better.
+        ([40.0, 20.0, 15.0, 10.0], [0.1, 0.3, 0.4, 0.5], True),
         # The loss begins to fall.
         ([2.30, 2.30, 2.28, 2.20], [0.1, 0.1, 0.1, 0.11], False),
         # It learnt, and then fell back.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,49 @@ def test_after_the_first_steps_looking_takes_a_hundredth_of_the_time(keras: Any)
     assert [step for step in range(1, 1000) if observer.wants(step)] == [1, 2, 5, 10, 20]
     now += 0.2
     assert observer.wants(1000)
+
+
+def test_between_two_records_nothing_is_read_from_the_device(
+    keras: Any, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reading would wait for the device. Only the steps that are looked at, or recorded, may."""
+    if backend != "torch":
+        pytest.skip("counts what torch's tensors are asked for")
+    import torch
+
+    from kerascnn.training import engine, observer
+    from kerascnn.training.steps.torch import TorchSteps
+
+    reads: list[str] = []
+    at_step: list[int] = []
+
+    def counted(name: str) -> Any:
+        original = getattr(torch.Tensor, name)
+
+        def read(tensor: Any, *arguments: Any, **options: Any) -> Any:
+            reads.append(name)
+            return original(tensor, *arguments, **options)
+
+        return read
+
+    for name in ("item", "tolist", "numpy", "cpu", "__float__", "__int__", "__bool__", "__index__", "__array__"):
+        monkeypatch.setattr(torch.Tensor, name, counted(name))
+    train = TorchSteps.train
+
+    def entered(steps: Any, *batch: Any, observe: bool = False) -> Any:
+        at_step.append(len(reads))
+        return train(steps, *batch, observe=observe)
+
+    monkeypatch.setattr(TorchSteps, "train", entered)
+    monkeypatch.setattr(engine, "STEPS_ALL_RECORDED", 0)
+    monkeypatch.setattr(engine, "RECORD_EVERY_S", float("inf"))
+    monkeypatch.setattr(observer, "FIRST_STEPS", (1, 5))
+    monkeypatch.setattr(observer, "SHARE", 0.0)
+    kerascnn.train(own("tiny"))
+    read = [after - before for before, after in pairwise(at_step)]
+    assert len(read) == 9
+    # What step 5 looks at is read before it and after it; the first look is before the first step.
+    assert [number for number, count in enumerate(read, start=1) if count] == [1, 4, 5]
 
 
 def test_a_network_without_a_kernel_is_trained_unobserved(

@@ -101,13 +101,21 @@ def _print(found: Diagnosis) -> None:
     loss, accuracy = (sum(values[-last:]) / last for values in (found.losses, found.accuracies))
     typer.echo(_headline(found))
     typer.echo(
-        f"loss {loss:.3f} and accuracy {percent(accuracy)} over the last {last} of {found.steps} steps; "
-        f"chance: {found.chance.loss:.3f} and {percent(found.chance.accuracy)}"
+        f"loss {loss:.3f} and accuracy {percent(accuracy)} over the last {last} of {found.steps} steps, "
+        f"loss {found.losses[0]:.3f} at the start"
+    )
+    typer.echo(
+        f"chance, the best that blank images allow: {found.chance.loss:.3f} and {percent(found.chance.accuracy)}"
     )
     architecture = found.architecture
     typer.echo(f"input: mean {architecture.input_mean:.3g}, deviation {architecture.input_deviation:.3g}")
     if found.label_score is not None:
         typer.echo(f"labels: a linear classifier comes {found.label_score:.0f} deviations above chance")
+    if (batch := found.one_batch) is not None:
+        typer.echo(
+            f"one batch: {batch.verdict}, {round(batch.accuracy * batch.images)} of {batch.images} images right after "
+            f"{batch.steps} steps on them alone, loss {batch.loss:.3f}"
+        )
     typer.echo("\nthe signal: how much each layer's output differs from image to image")
     _print_picture(found)
     for number, finding in enumerate(found.findings, start=1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -18,12 +18,14 @@ from kerascnn.diagnosis.checks import label_score, mixing
 from kerascnn.diagnosis.copying import randomness_put_back, tensorflow_left_alone, trainable_copy
 from kerascnn.diagnosis.findings import Finding, find
 from kerascnn.diagnosis.measures import MEASURES
+from kerascnn.diagnosis.one_batch import memorise_a_few
 from kerascnn.diagnosis.record import Chance, Record
 from kerascnn.diagnosis.rules import the_rules
 from kerascnn.diagnosis.signals import kernel_layers
 from kerascnn.recipe import Recipe, Train
 from kerascnn.runs import events as ev
 from kerascnn.training.observer import FIRST_STEPS, Observer, probe_size
+from kerascnn.training.overfit import Overfit
 from kerascnn.training.schedule import LearningRate
 from kerascnn.training.steps import make_steps
 
@@ -53,6 +55,8 @@ class Diagnosis:
     chance: Chance
     architecture: Architecture
     label_score: float | None
+    one_batch: Overfit | None = None
+    """Whether the untrained network can memorise a few images; None where it learns, and has answered already."""
 
     @property
     def healthy(self) -> bool:
@@ -83,6 +87,7 @@ class Diagnosis:
             "chance": {"loss": self.chance.loss, "accuracy": self.chance.accuracy},
             "input": {"mean": self.architecture.input_mean, "deviation": self.architecture.input_deviation},
             "label_score": self.label_score,
+            "one_batch": None if self.one_batch is None else _one_batch_of(self.one_batch),
             "signals": [look.model_dump(mode="json", exclude={"kind", "time"}) for look in self.signals],
         }
 
@@ -167,7 +172,16 @@ def examine(
         )
         schedule = LearningRate(recipe.train, total_steps) if recipe is not None else None
         run = _ShortRun(network, copy, record, recipe, schedule, listener)
-        return run.carry_out(images, labels, steps, min(batch_size, len(images)), seed)
+        found = run.carry_out(images, labels, steps, min(batch_size, len(images)), seed)
+        if record.diverged or (found.healthy and not found.undecided):
+            return found
+        # A network that learns, or that has left every number, has answered already.
+        untrained, _ = trainable_copy(model, images.shape[1:], seed)
+        with tensorflow_left_alone():
+            one_batch = memorise_a_few(untrained, _copied(optimizer, model), images, labels)
+        return replace(
+            found, one_batch=one_batch, findings=run.findings(one_batch) if not found.healthy else found.findings
+        )
 
 
 class _ShortRun:
@@ -228,7 +242,7 @@ class _ShortRun:
                 break
         self._record.spent = True
         return Diagnosis(
-            findings=tuple(finding.for_recipe(self._recipe) for finding in find(self._record)),
+            findings=self.findings(),
             signals=tuple(self._signals),
             losses=tuple(self._losses),
             accuracies=tuple(self._accuracies),
@@ -236,6 +250,13 @@ class _ShortRun:
             architecture=self._record.architecture,
             label_score=self._record.label_score,
         )
+
+    def findings(self, one_batch: Overfit | None = None) -> tuple[Finding, ...]:
+        """What the figures say, with what became of one batch where somebody tried it."""
+        if one_batch is not None:
+            self._record.one_batch_error = 1 - one_batch.accuracy
+            self._record.one_batch_steps = one_batch.steps
+        return tuple(finding.for_recipe(self._recipe) for finding in find(self._record))
 
     def _step_done(self, step: int, mean_loss: float, accuracy: float) -> ev.StepDone:
         return ev.StepDone(
@@ -260,6 +281,16 @@ class _ShortRun:
             return False
         largest = MEASURES["largest step"](self._record)
         return largest is None or largest.value <= gate.steady_step
+
+
+def _one_batch_of(found: Overfit) -> dict[str, Any]:
+    return {
+        "verdict": found.verdict,
+        "images": found.images,
+        "steps": found.steps,
+        "loss": found.loss if np.isfinite(found.loss) else str(found.loss),
+        "accuracy": found.accuracy,
+    }
 
 
 def _batches(count: int, batch_size: int, steps: int, seed: int) -> Iterator[Array]:

@@ -138,10 +138,9 @@ def _at_chance(window: Window, record: Record, gate: Gate) -> bool:
 
 
 def _worse_than_chance(window: Window, record: Record, gate: Gate) -> bool:
-    return (
-        window.loss > gate.worse_loss * record.chance.loss
-        and window.accuracy <= gate.worse_accuracy * record.chance.accuracy
-    )
+    times_chance = window.loss / record.chance.loss
+    wrong = window.accuracy <= gate.worse_accuracy * record.chance.accuracy
+    return times_chance > gate.enormous_loss or (wrong and times_chance > gate.worse_loss)
 
 
 def _finding(rule: Rule, record: Record, rules: Rules, stuck: tuple[Evidence, ...]) -> Finding | None:

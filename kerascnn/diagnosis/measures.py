@@ -121,6 +121,11 @@ def _loss_now(record: Record, window: int) -> Measured | None:
     return None if now is None else Measured(now.loss / record.chance.loss, now.step)
 
 
+def _one_batch(record: Record) -> Measured | None:
+    error = record.one_batch_error
+    return None if error is None else Measured(error, record.one_batch_steps)
+
+
 # Small enough to be of the present, wide enough not to jump.
 LOSS_WINDOW = 20
 
@@ -144,5 +149,6 @@ MEASURES: dict[str, Measure] = {
     "dropout": lambda r: Measured(r.architecture.dropout, 0),
     "change by other images": lambda r: None if r.mixing is None else Measured(r.mixing, 0),
     "loss that doesn't fit the output": lambda r: Measured(float(r.misfit), 0),
+    "error on one batch": _one_batch,
     "simple classifier over chance": lambda r: None if r.label_score is None else Measured(r.label_score, 0),
 }

@@ -81,6 +81,10 @@ class Record:
     """How much an image's logits change with the other images of its batch; None where nobody looked."""
     misfit: bool = False
     """The loss takes logits for probabilities, or the other way round."""
+    one_batch_error: float | None = None
+    """The share of a few images that is wrong after a training on them alone; None where nobody tried."""
+    one_batch_steps: int = 0
+    """How many steps that took."""
     batch_size: int = 0
     images_an_epoch: int = 0
     step: int = 0

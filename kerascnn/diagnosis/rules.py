@@ -94,6 +94,7 @@ class Gate(_Data):
     deviations: float = Field(gt=0)
     worse_loss: float = Field(gt=1)
     worse_accuracy: float = Field(ge=1)
+    enormous_loss: float = Field(gt=1)
     source: str
     unknown: str
 

@@ -218,7 +218,7 @@ def _build(recipe: Recipe, dataset: Dataset, tell: Tell) -> tuple[Steps, list[st
 
     recipe, set_aside = _without_obstacles(recipe)
     model = initial_model(recipe, constants_of(recipe, dataset), tell)
-    if _drop_dropout(model):
+    if drop_dropout(model):
         set_aside.append("dropout")
     if set_aside:
         tell(f"left out, as it works against memorising: {', '.join(set_aside)}")
@@ -252,7 +252,7 @@ def _without_obstacles(recipe: Recipe) -> tuple[Recipe, list[str]]:
     return changed, [name for name, there in obstacles.items() if there]
 
 
-def _drop_dropout(model: keras.Model) -> bool:
+def drop_dropout(model: keras.Model) -> bool:
     """Set the rate of every dropout in a model to 0; whether there was any."""
     from keras import layers
 
