@@ -133,6 +133,31 @@ def test_a_network_of_the_zoo_computes_what_keras_computes(keras: Any, in_double
     assert_equal(found[3], weights)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": {"name": "adamw", "learning_rate": 0.01, "decoupled_weight_decay": 0.1}, "ema": 0.5},
+        {
+            "optimizer": {"name": "adam", "learning_rate": 0.1, "epsilon": 0.1},
+            "weight_decay": 0.1,
+            "label_smoothing": 0.2,
+        },
+        {"optimizer": {"name": "adam", "learning_rate": 0.01}, "precision": "mixed_float16"},
+        {"optimizer": {"name": "sgd", "learning_rate": 0.1}},
+    ],
+)
+def test_every_optimizer_steps_as_keras_own(keras: Any, in_doubles: None, changes: dict[str, Any]) -> None:
+    recipe = load_recipe("tiny", {f"train.{key}": value for key, value in changes.items()}, catalog=OWN_CATALOG)
+    model = in_float64(kerascnn.zoo.build_model(recipe))
+    begin = arrays_of(model.variables)
+    losses, _, _, weights = three_steps(model, recipe, "keras")
+    assert not np.allclose(weights[0], begin[0], rtol=1e-3)
+    put(model.variables, begin)
+    found = three_steps(model, recipe, "lowered")
+    assert found[0] == pytest.approx(losses, rel=1e-5)
+    assert_equal(found[3], weights)
+
+
 @pytest.mark.parametrize("name", ["cnn2_cifar", "resnet20_cifar", "densenet40_k12_cifar"])
 def test_a_step_is_that_of_keras_own_trainer(keras: Any, in_doubles: None, name: str) -> None:
     from kerascnn.training.optimizer import make_optimizer
@@ -274,7 +299,7 @@ def outside_the_set() -> dict[str, Callable[[Any], Any]]:
         "relu (ReLU): expected no max_value": layers.ReLU(6, name="relu"),
         "conv (Conv2D): expected images, channels last": layers.Conv2D(2, 1, data_format="channels_first", name="conv"),
         "pool (AveragePooling2D): expected padding": layers.AveragePooling2D(3, 2, "same", name="pool"),
-        "add (Add): expected tensors alone": lambda x: ops.add(x, 1.0),
+        "(Add): expected tensors alone": lambda x: ops.add(x, 1.0),
         "reshape (Reshape)": layers.Reshape((-1, 4), name="reshape"),
     }
 

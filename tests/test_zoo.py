@@ -33,7 +33,7 @@ def numpy_of(value: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_a_network_is_as_its_card_says_and_takes_a_step(keras: Any, name: str) -> None:
+def test_a_network_is_as_its_card_says_and_takes_a_step(keras: Any, backend: str, name: str) -> None:
     from kerascnn.training.optimizer import make_optimizer
     from kerascnn.training.steps import make_steps
     from kerascnn.zoo.counting import count
@@ -46,6 +46,7 @@ def test_a_network_is_as_its_card_says_and_takes_a_step(keras: Any, name: str) -
     watched = [model.trainable_variables[0], *model.trainable_variables[-2:]]
     before = [numpy_of(variable) for variable in watched]
     steps = make_steps(model, make_optimizer(recipe.train, model.trainable_variables), recipe.train)
+    assert steps.execution == ("lowered" if backend == "torch" else "keras")
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (2, *recipe.input_shape), dtype=np.uint8)
     loss, right, _ = steps.train(pixels, random.integers(0, recipe.classes, 2))

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from kerascnn.data.formats import Labels, Pixels
 from kerascnn.errors import NotLoweredError
 from kerascnn.recipe import Train
+from kerascnn.training.lowering.adam import fuse_adam
 from kerascnn.training.lowering.graph import lay_out, lower
 from kerascnn.training.steps import decayed
 
@@ -41,6 +42,7 @@ class TorchSteps:
             try:
                 self._compute, self.execution = lower(model), "lowered"
                 lay_out((*model.variables, *optimizer.variables))
+                fuse_adam(optimizer)
             except NotLoweredError as error:
                 if execution == "lowered":
                     raise
