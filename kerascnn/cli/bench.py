@@ -24,7 +24,9 @@ Models = Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help=f
 Backends = Annotated[list[str] | None, typer.Option(help="torch, tensorflow or jax; can be given more than once.")]
 Against = Annotated[
     list[str] | None,
-    typer.Option(help="plain: the same network in plain PyTorch, in both layouts; allocator: without the setting."),
+    typer.Option(
+        help="plain: the same network in plain PyTorch, in both layouts; allocator: torch without the setting."
+    ),
 ]
 
 
@@ -72,8 +74,11 @@ def make_variants(backends: list[str], references: list[str]) -> list[Variant]:
 
     Raises:
         UnknownNameError, BackendError: a backend doesn't exist or isn't installed.
+        UsageError: there is nothing to hold against.
     """
     names = list(dict.fromkeys(choose_backend(name).name for name in backends or [None]))  # type: ignore[list-item]
+    if "allocator" in references and "torch" not in names:
+        raise UsageError(f"--against allocator: expected torch, whose setting it is, got {', '.join(names)}")
     plain: list[Variant] = []
     if "plain" in references:
         choose_backend("torch", "--against plain")
@@ -85,7 +90,7 @@ def make_variants(backends: list[str], references: list[str]) -> list[Variant]:
     for name in names:
         own = f"{name}, default allocator"
         held_against = [variant.name for variant in plain]
-        if "allocator" in references:
+        if "allocator" in references and name == "torch":
             variants.append(Variant(own, "kerascnn", name, default_allocator=True, against=tuple(held_against)))
             held_against.append(own)
         variants.append(Variant(name, "kerascnn", name, against=tuple(held_against)))

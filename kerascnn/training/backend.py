@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from kerascnn.errors import BackendError, UnknownNameError, nearest
-from kerascnn.training.allocator import keep_freed_memory
+from kerascnn.training.allocator import set_allocator
 
 # In the order of preference where nothing is said.
 BACKENDS = ("torch", "tensorflow", "jax")
@@ -79,7 +79,7 @@ def choose_backend_for_run(asked: str | None, recorded: str | None) -> BackendCh
 
 
 def activate(backend: str, device: str = "auto") -> None:
-    """Import Keras on a backend, in its repeatable form; what the process frees from now on stays with it.
+    """Import Keras on a backend, in its repeatable form. On torch, what the process frees stays with it from now on.
 
     Args:
         backend: one of :data:`BACKENDS`.
@@ -88,7 +88,7 @@ def activate(backend: str, device: str = "auto") -> None:
     Raises:
         BackendError: Keras runs on another backend already, or there is no GPU.
     """
-    keep_freed_memory()
+    set_allocator(backend)
     if "keras" in sys.modules:
         import keras
 
