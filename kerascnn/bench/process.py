@@ -23,6 +23,7 @@ from kerascnn.data.batches import Batch, TrainingBatches, ValidationBatches
 from kerascnn.data.formats import Labels, Pixels
 from kerascnn.data.images import ArrayImages
 from kerascnn.data.statistics import PixelStatistics
+from kerascnn.errors import KerascnnError
 from kerascnn.recipe import Recipe, parse_recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Writer, create_run
@@ -172,6 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             train_kerascnn(recipe, backend, device, turns)
         else:
             train_twin(recipe, device, turns, channels_last=task["kind"] == "channels_last")
+    except KerascnnError as error:
+        sys.exit(str(error))
     except Finished:
         peak = peak_memory_bytes()
     allocator = set_allocator(backend) if task["kind"] == "kerascnn" else DEFAULT
