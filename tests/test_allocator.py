@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kerascnn.runs.directory import Run
-from kerascnn.training.allocator import keep_freed_memory
+from kerascnn.training.allocator import set_allocator
 from tests.conftest import OWN_CATALOG, Command
 
 on_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
@@ -18,8 +18,8 @@ on_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the set
 # Ten times 64 MiB written and freed: 16,384 pages of 4 KiB each time.
 FAULTS = """
 import ctypes, resource
-from kerascnn.training.allocator import keep_freed_memory
-kept, libc = keep_freed_memory(), ctypes.CDLL(None)
+from kerascnn.training.allocator import set_allocator
+kept, libc = set_allocator('torch'), ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
 def faults():
@@ -49,8 +49,9 @@ def test_freed_memory_stays_unless_the_variable_says_otherwise(monkeypatch: pyte
 
 
 def test_elsewhere_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set_allocator("tensorflow") == set_allocator("jax") == "default"
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    assert keep_freed_memory() == "default"
+    assert set_allocator("torch") == "default"
 
 
 def test_an_unknown_setting_is_refused_before_anything_is_written(kerascnn_command: Command, tmp_path: Path) -> None:

@@ -14,8 +14,12 @@ import pytest
 
 from kerascnn.bench.figures import median_interval, quartiles
 from kerascnn.bench.turns import Finished, Turns
-from kerascnn.bench.twins import TWIN_NAMES
+from kerascnn.bench.twins import CHANNELS_FIRST, CHANNELS_LAST, TWIN_NAMES
 from kerascnn.catalog import load_recipe
+from kerascnn.cli.bench import make_variants
+from kerascnn.errors import UsageError
+from kerascnn.training import backend as backends
+from kerascnn.training.allocator import set_allocator
 from tests.conftest import OWN_CATALOG, Command
 
 
@@ -56,24 +60,20 @@ def test_between_blocks_a_process_waits_and_its_clock_stands_still() -> None:
 
 
 @pytest.mark.backend
-def test_the_variants_of_a_network_take_turns(kerascnn_command: Command, backend: str) -> None:
-    arguments = ["bench", "tiny", "--catalog", OWN_CATALOG, "--against", "allocator", "--seconds", 0.2]
-    done = kerascnn_command(*arguments, "--batch-size", 16, "--json")
+def test_a_network_is_measured_and_its_variants_take_turns(kerascnn_command: Command, backend: str) -> None:
+    arguments = ["bench", "tiny", "--catalog", OWN_CATALOG, "--seconds", 0.2, "--batch-size", 16, "--json"]
+    arguments += ["--against", "allocator"] if backend == "torch" else []
+    done = kerascnn_command(*arguments)
     assert done.returncode == 0, done.stderr
     content = json.loads(done.stdout)
     assert content["machine"]["cores"]
     (found,) = content["models"]
     assert (found["model"], found["batch_size"]) == ("tiny", 16)
     names = [variant["variant"] for variant in found["variants"]]
-    assert names == [f"{backend}, default allocator", backend]
+    assert names == (["torch, default allocator", "torch"] if backend == "torch" else [backend])
     blocks = found["blocks"]
     assert all(one["began"] + one["seconds"] <= other["began"] for one, other in itertools.pairwise(blocks))
     assert [block["variant"] for block in blocks] == turns_there_and_back(names, len(blocks))
-    default, kept = found["variants"]
-    assert (default["allocator"], default["ratios"]) == ("default", {})
-    assert kept["ratios"].keys() == {names[0]}
-    ratio = kept["ratios"][names[0]]
-    assert 0 < ratio["low"] <= ratio["median"] <= ratio["high"]
     for variant in found["variants"]:
         rate = variant["images_per_s"]
         assert 0 < rate["low"] <= rate["median"] <= rate["high"]
@@ -81,6 +81,10 @@ def test_the_variants_of_a_network_take_turns(kerascnn_command: Command, backend
         assert variant["peak_memory_bytes"] > 50_000_000
         assert found["product_flops"] >= variant["product_flops"] > 1e8
         assert variant["versions"].keys() >= {"keras", backend}
+        assert variant["allocator"] == (set_allocator(backend) if variant["variant"] == backend else "default")
+        for ratio in variant["ratios"].values():
+            assert 0 < ratio["low"] <= ratio["median"] <= ratio["high"]
+    assert [list(variant["ratios"]) for variant in found["variants"]] == [[], names[:1]][: len(names)]
 
 
 def turns_there_and_back(names: Sequence[str], blocks: int) -> list[str]:
@@ -102,6 +106,21 @@ def test_what_the_bench_cannot_mean(arguments: list[str], said: str, kerascnn_co
     done = kerascnn_command("bench", *arguments)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_each_backend_is_held_against_what_there_is_to_hold_it_against(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "installed_backends", lambda: ["torch", "tensorflow"])
+    found = {each.name: each.against for each in make_variants(["tensorflow", "torch"], ["plain", "allocator"])}
+    plain = (CHANNELS_FIRST, CHANNELS_LAST)
+    assert found == {
+        CHANNELS_FIRST: (),
+        CHANNELS_LAST: (CHANNELS_FIRST,),
+        "tensorflow": plain,
+        "torch, default allocator": plain,
+        "torch": (*plain, "torch, default allocator"),
+    }
+    with pytest.raises(UsageError, match="expected torch, whose setting it is, got tensorflow"):
+        make_variants(["tensorflow"], ["allocator"])
 
 
 def test_a_variant_that_fails_is_named_with_its_last_words(kerascnn_command: Command) -> None:

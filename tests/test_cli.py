@@ -428,3 +428,17 @@ def test_help_imports_no_command_and_each_command_itself_alone() -> None:
         for arguments in (["kerascnn", "--help"], ["kerascnn", "models"])
     ]
     assert last == ["['kerascnn.cli.output'] False", "['kerascnn.cli.output', 'kerascnn.cli.models'] False"]
+
+
+@pytest.mark.backend
+def test_one_backend_imports_no_other(backend: str) -> None:
+    """Keras itself would import JAX beside any backend; a process that wants it afterwards still gets it."""
+    program = (
+        "import importlib.util, sys\n"
+        "from kerascnn.training.backend import BACKENDS, activate\n"
+        f"activate({backend!r})\n"
+        "print([name for name in BACKENDS if name in sys.modules])\n"
+        "if importlib.util.find_spec('jax'):\n    import jax; jax.numpy.zeros(1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == str([backend])

@@ -25,7 +25,7 @@ from kerascnn.recipe import Augment, Train
 from kerascnn.runs import control
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import open_run
-from kerascnn.training.allocator import keep_freed_memory
+from kerascnn.training.allocator import set_allocator
 from kerascnn.training.backend import BACKENDS, choose_backend, installed_backends
 from kerascnn.training.checkpoint import (
     Checkpoint,
@@ -448,7 +448,7 @@ def test_a_network_learns_and_its_run_tells_how(keras: Any, backend: str, tmp_pa
     assert run.recipe() == recipe
     assert run.environment()["backend"] == backend
     assert run.environment()["versions"].keys() >= {"keras", backend, "numpy", "python"}
-    assert run.environment()["allocator"] == keep_freed_memory()
+    assert run.environment()["allocator"] == set_allocator(backend)
     assert not list(run.path.rglob("*partial*"))
     assert not (run.path / "owner.json").exists()
     # The events, on disk and to the listener alike.

@@ -97,13 +97,18 @@ class Trainer:
             encoding="utf-8",
             env=environment,
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._process.kill()
-        with contextlib.suppress(OSError):
-            self._process.communicate()
+        self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            # What was still to be written to a process that is gone.
+            with contextlib.suppress(OSError):
+                pipe.close()  # type: ignore[union-attr]
         self._errors.close()
 
     def start(self, until: float) -> Measured:
@@ -202,10 +207,10 @@ def measure(
                 steps, took = trainer.warm_up(block_s, until)
                 trainer.steps_a_block = max(1, round(steps * block_s / took))
             trainers.append(trainer)
+        tell(f"{recipe.name}: {len(variants)} in turn, {seconds:g} s each")
         pairs = list(zip(trainers, found, strict=True))
         number, spent = 0, 0.0
         while number < FEWEST_ROUNDS or spent < seconds * len(variants):
-            tell(f"{recipe.name}: round {number + 1}")
             # There and back again: a drift within a round helps each as often as it hurts.
             for trainer, measured in pairs[:: -1 if number % 2 else 1]:
                 began = time.monotonic()

@@ -23,11 +23,12 @@ from kerascnn.data.batches import Batch, TrainingBatches, ValidationBatches
 from kerascnn.data.formats import Labels, Pixels
 from kerascnn.data.images import ArrayImages
 from kerascnn.data.statistics import PixelStatistics
+from kerascnn.errors import KerascnnError
 from kerascnn.recipe import Recipe, parse_recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Writer, create_run
 from kerascnn.training import backend as backends
-from kerascnn.training.allocator import keep_freed_memory
+from kerascnn.training.allocator import DEFAULT, set_allocator
 from kerascnn.training.session import peak_memory_bytes
 from kerascnn.training.signals import Signals
 
@@ -172,9 +173,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             train_kerascnn(recipe, backend, device, turns)
         else:
             train_twin(recipe, device, turns, channels_last=task["kind"] == "channels_last")
+    except KerascnnError as error:
+        sys.exit(str(error))
     except Finished:
         peak = peak_memory_bytes()
-    allocator = keep_freed_memory() if task["kind"] == "kerascnn" else "default"
+    allocator = set_allocator(backend) if task["kind"] == "kerascnn" else DEFAULT
     turns.tell({"peak_memory_bytes": peak, "allocator": allocator, "product_flops": product_flops(backend, device)})
 
 

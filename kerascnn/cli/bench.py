@@ -24,7 +24,9 @@ Models = Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help=f
 Backends = Annotated[list[str] | None, typer.Option(help="torch, tensorflow or jax; can be given more than once.")]
 Against = Annotated[
     list[str] | None,
-    typer.Option(help="plain: the same network in plain PyTorch, in both layouts; allocator: without the setting."),
+    typer.Option(
+        help="plain: the same network in plain PyTorch, in both layouts; allocator: torch without the setting."
+    ),
 ]
 
 
@@ -50,12 +52,15 @@ def bench(
     changes = {} if batch_size is None else {"train.batch_size": batch_size}
     recipes = [load_recipe(name, changes, catalog=catalog) for name in names]
     variants = make_variants(backend or [], references)
-    with _status() as tell:
-        reports = [report(recipe, measure(recipe, variants, seconds, device, tell)) for recipe in recipes]
+    reports = []
+    for recipe in recipes:
+        with _status() as tell:
+            found = report(recipe, measure(recipe, variants, seconds, device, tell))
+        reports.append(found)
+        if not as_json:
+            _print(found)
     if as_json:
         print_json({"machine": machine(), "seconds": seconds, "models": reports})
-        return
-    _print(reports)
 
 
 def _references(asked: list[str]) -> list[str]:
@@ -72,8 +77,11 @@ def make_variants(backends: list[str], references: list[str]) -> list[Variant]:
 
     Raises:
         UnknownNameError, BackendError: a backend doesn't exist or isn't installed.
+        UsageError: there is nothing to hold against.
     """
     names = list(dict.fromkeys(choose_backend(name).name for name in backends or [None]))  # type: ignore[list-item]
+    if "allocator" in references and "torch" not in names:
+        raise UsageError(f"--against allocator: expected torch, whose setting it is, got {', '.join(names)}")
     plain: list[Variant] = []
     if "plain" in references:
         choose_backend("torch", "--against plain")
@@ -85,7 +93,7 @@ def make_variants(backends: list[str], references: list[str]) -> list[Variant]:
     for name in names:
         own = f"{name}, default allocator"
         held_against = [variant.name for variant in plain]
-        if "allocator" in references:
+        if "allocator" in references and name == "torch":
             variants.append(Variant(own, "kerascnn", name, default_allocator=True, against=tuple(held_against)))
             held_against.append(own)
         variants.append(Variant(name, "kerascnn", name, against=tuple(held_against)))
@@ -94,30 +102,31 @@ def make_variants(backends: list[str], references: list[str]) -> list[Variant]:
 
 @contextlib.contextmanager
 def _status() -> Iterator[Callable[[str], None]]:
-    """On a terminal one line that says what is going on; elsewhere nothing."""
-    with stderr().status("starting") as status:
+    """On a terminal one line that says what is going on; elsewhere a line each."""
+    console = stderr()
+    if not console.is_terminal:
+        yield say
+        return
+    with console.status("starting") as status:
         yield status.update
 
 
-def _print(reports: list[dict[str, Any]]) -> None:
-    ratios = list(dict.fromkeys(name for each in reports for found in each["variants"] for name in found["ratios"]))
-    columns = [("network (batch)", "left"), ("variant", "left"), ("images/s (quartiles)", "right")]
-    columns += [(f"over {name}", "right") for name in ratios]
-    columns += [("of the peak", "right"), ("first step", "right"), ("memory", "right")]
+def _print(found: dict[str, Any]) -> None:
+    """One network's variants, under its name."""
+    references = list(dict.fromkeys(name for variant in found["variants"] for name in variant["ratios"]))
+    columns = [(f"{found['model']} ({found['batch_size']})", "left"), ("images/s", "right")]
+    columns += [(f"over {name}", "right") for name in references]
+    columns += [("of peak", "right"), ("first step", "right"), ("memory", "right")]
     rows = []
-    for each in reports:
-        for found in each["variants"]:
-            rate = found["images_per_s"]
-            row = [f"{each['model']} ({each['batch_size']})", found["variant"]]
-            row.append(f"{rate['median']:,.0f} ({rate['low']:,.0f} to {rate['high']:,.0f})")
-            row += [_ratio(found["ratios"].get(name)) for name in ratios]
-            share = found["share_of_peak"]
-            row += ["–" if share is None else whole_percent(share), f"{found['to_first_step_s']:.1f} s"]
-            rows.append([*row, f"{found['peak_memory_bytes'] / 1e9:.2f} GB"])
+    for variant in found["variants"]:
+        share = variant["share_of_peak"]
+        row = [variant["variant"], f"{variant['images_per_s']['median']:,.0f}"]
+        row += [_ratio(variant["ratios"].get(name)) for name in references]
+        row += ["–" if share is None else whole_percent(share), f"{variant['to_first_step_s']:.1f} s"]
+        rows.append([*row, f"{variant['peak_memory_bytes'] / 1e9:.2f} GB"])
     print_table(columns, rows)
-    peak = max(each["product_flops"] for each in reports)
-    say(f"the peak is that of a product of 2,048×2,048 float32 matrices here: {peak / 1e9:,.0f} GFLOP/s")
+    say(f"the peak is a product of float32 matrices here: {found['product_flops'] / 1e9:,.0f} GFLOP/s")
 
 
 def _ratio(found: dict[str, float] | None) -> str:
-    return "–" if found is None else f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+    return "–" if found is None else f"{found['median']:.2f} ({found['low']:.2f}–{found['high']:.2f})"

@@ -1,7 +1,8 @@
 """What the C library does with memory that a training step frees: by default it goes back to the system.
 
 A step frees its activations and asks for as many again. glibc takes large blocks from the system one by one and gives
-them back when they are freed, so each step faults its memory in anew, page by page: a tenth to a half of its time.
+them back when they are freed, so on torch each step faults its memory in anew, page by page. TensorFlow keeps its
+memory by itself, and JAX asks the system past the C library: on them the setting changes nothing but the peak.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ def asked_allocator() -> str:
     return asked
 
 
-def keep_freed_memory() -> str:
-    """Let this process keep what it frees, for its next step. It holds for the process's whole life.
+def set_allocator(backend: str) -> str:
+    """Let a process that trains on torch keep what it frees, for its next step. It holds for the process's whole life.
 
     Where the variable asks for ``default`` the C library stays as it is, and so it does on a system without glibc.
 
     Returns:
-        Which it is: ``keeping`` or ``default``.
+        What this process has: ``keeping`` or ``default``.
 
     Raises:
         UsageError: the variable asks for something else.
     """
-    if asked_allocator() == DEFAULT or platform.libc_ver()[0] != "glibc":
+    if asked_allocator() == DEFAULT or backend != "torch" or platform.libc_ver()[0] != "glibc":
         return DEFAULT
     mallopt = ctypes.CDLL(None).mallopt
     # 1 is glibc's yes.

@@ -26,7 +26,7 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.directory import RUNS_FOLDER, Run, Writer, create_run, epochs_of, new_run_path
 from kerascnn.runs.files import write_atomically, write_json
 from kerascnn.training import backend as backends
-from kerascnn.training.allocator import asked_allocator, keep_freed_memory
+from kerascnn.training.allocator import asked_allocator, set_allocator
 from kerascnn.training.signals import Interruption, Signals
 from kerascnn.zoo import check_builder
 
@@ -428,7 +428,7 @@ class _Session:
             "device": backends.device_name(backend),
             "execution": execution,
             "threads": backends.thread_count(backend),
-            "allocator": keep_freed_memory(),
+            "allocator": set_allocator(backend),
             "versions": backends.versions(backend),
             "machine": backends.machine(),
             "dataset": {
