@@ -130,6 +130,8 @@ class Trainer:
         Returns:
             The steps and the seconds of the last.
         """
+        # A run looks into its layers at its second step too: a costly one that says little of the others.
+        self.train(1, until)
         steps = 1
         while (seconds := self.train(steps, until)) < block_s / 2:
             steps *= 2

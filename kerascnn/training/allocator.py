@@ -16,9 +16,9 @@ from kerascnn.errors import UsageError, nearest
 VARIABLE = "KERASCNN_ALLOCATOR"
 KEEPING, DEFAULT = "keeping", "default"
 
-# From glibc's malloc.h. A heap that may hold large blocks, isn't cut back below 2 GiB, and grows by 64 MiB.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
-_SETTINGS = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 * 2**20))
+# From glibc's malloc.h: a heap that may hold large blocks, and that isn't cut back below 2 GiB.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_SETTINGS = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def asked_allocator() -> str:
