@@ -116,7 +116,7 @@ def find_repair(broken: Broken, data_dir: Path | None) -> dict[str, Any]:
         """The same seeds train the same, so that what was trained once needn't be again."""
         text = changed.to_toml()
         if text not in seen:
-            seen[text] = examiner.diagnose(changed)
+            seen[text] = examiner.diagnose(changed, by_heart=not seen)
         return seen[text]
 
     trainer = Trainer(recipe, data_dir)

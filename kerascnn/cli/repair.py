@@ -50,7 +50,9 @@ def repair(
     if not found.healthy:
         say(f"--fix: at most {MOST_TRAININGS} trainings of at most {examiner.steps} steps; Ctrl-C ends it")
     try:
-        for trial in try_remedies(recipe, found, lambda changed: examiner.diagnose(changed, _tell), tell=say):
+        for trial in try_remedies(
+            recipe, found, lambda changed: examiner.diagnose(changed, _tell, by_heart=False), tell=say
+        ):
             trials.append(trial)
             say("; ".join(f"seed {one.seed} {_in_words(one)}" for one in trial.trainings), style="bold")
     except KeyboardInterrupt:

@@ -143,12 +143,13 @@ def examine(
     seed: int,
     recipe: Recipe | None = None,
     total_steps: int = 0,
+    by_heart: bool = True,
     listener: Listener,
 ) -> Diagnosis:
     """As :func:`diagnose`, and for a network of a ``recipe`` as its training would begin.
 
     Schedule, warm-up, weight decay and label smoothing are then the recipe's, over ``total_steps``, and the remedies
-    name the keys to change.
+    name the keys to change. ``by_heart``: where the network doesn't learn, let it try one batch alone.
     """
     if steps < 1 or batch_size < 1:
         raise ValueError(f"expected steps and batch_size of at least 1, got {steps} and {batch_size}")
@@ -173,9 +174,9 @@ def examine(
         schedule = LearningRate(recipe.train, total_steps) if recipe is not None else None
         run = _ShortRun(network, copy, record, recipe, schedule, listener)
         found = run.carry_out(images, labels, steps, min(batch_size, len(images)), seed)
-        if record.diverged or (found.healthy and not found.undecided):
-            return found
         # A network that learns, or that has left every number, has answered already.
+        if not by_heart or record.diverged or (found.healthy and not found.undecided):
+            return found
         untrained, _ = trainable_copy(model, images.shape[1:], seed)
         with tensorflow_left_alone():
             one_batch = memorise_a_few(untrained, _copied(optimizer, model), images, labels)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kerascnn.diagnosis.diagnose import Diagnosis
 
 # So many trainings at the most, whatever is tried.
-MOST_TRAININGS = 12
+MOST_TRAININGS = 8
 SEEDS = 2
 # A network learns where its mean loss has come down to this share of chance.
 LEARNT_SHARE = 0.9

@@ -38,8 +38,10 @@ class Examiner:
         self._dataset = load_dataset(recipe, data_dir=options.data_dir, download=options.download)
         self._images = _some(self._dataset, steps * recipe.train.batch_size, recipe.train.seed)
 
-    def diagnose(self, recipe: Recipe, listener: Listener = lambda _: None) -> Diagnosis:
+    def diagnose(self, recipe: Recipe, listener: Listener = lambda _: None, *, by_heart: bool = True) -> Diagnosis:
         """Diagnose a network with its initial weights, its optimizer, batch and seed.
+
+        ``by_heart``: where it doesn't learn, let it try one batch alone.
 
         Raises:
             RecipeError: its builder rejects the recipe.
@@ -64,6 +66,7 @@ class Examiner:
             recipe=recipe,
             optimizer=optimizer,
             total_steps=train.epochs * an_epoch,
+            by_heart=by_heart,
         )
 
 
@@ -129,6 +132,7 @@ def _diagnose(
     recipe: Recipe | None = None,
     optimizer: keras.optimizers.Optimizer | None = None,
     total_steps: int = 0,
+    by_heart: bool = True,
 ) -> Diagnosis:
     from kerascnn.diagnosis.diagnose import examine
 
@@ -142,6 +146,7 @@ def _diagnose(
             seed=seed,
             recipe=recipe,
             total_steps=total_steps,
+            by_heart=by_heart,
             listener=listener,
         )
     except ValueError as error:
