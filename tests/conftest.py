@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,9 +16,17 @@ import numpy as np
 import psutil
 import pytest
 
+from kerascnn.training import allocator
+
 # One process, one backend: the tests run on the one that KERAS_BACKEND names.
 os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# The tests' own process builds many networks and gives back what each took; a training by itself keeps it.
+allocator._SETTINGS = ()
+
+# In the background of a shell Ctrl-C is ignored, and then in every process of a test too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 OWN_CATALOG = Path(__file__).parent / "own.toml"
 

@@ -23,7 +23,9 @@ class Terminal:
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "TEXTUAL_ANIMATIONS": "none"}
-        environment.pop("NO_COLOR", None)
+        # Workers of pytest-xdist have COLUMNS and LINES, which count for more than the terminal's own size.
+        for name in ("NO_COLOR", "COLUMNS", "LINES"):
+            environment.pop(name, None)
         self.process = pexpect.spawn(
             sys.executable, list(arguments), dimensions=(rows, columns), env=environment, cwd=str(folder)
         )

@@ -484,6 +484,7 @@ def test_a_training_that_is_killed_is_named_and_goes_on(tmp_path: Path, start_co
     assert events_of(run, "resumed")
 
 
+@pytest.mark.slow
 def test_three_steps_are_trained_judged_and_reported(tmp_path: Path, kerascnn_command: Command, backend: str) -> None:
     place = tmp_path / "lecture"
     command = ["lecture", "run", "--dir", place, "--backend", backend, "--dataset", "fashion_mnist_mini", "--offline"]

@@ -355,7 +355,8 @@ async def test_a_directory_may_be_anything_or_go_away(tmp_path: Path) -> None:
         assert "no run here: there is no folder" in screen_text(app)
     run = record(tmp_path / "run", whole_run())
     app = host(run)
-    async with app.run_test(size=(120, 40)) as pilot:
+    # Wide enough for the folder's name.
+    async with app.run_test(size=(240, 40)) as pilot:
         shutil.rmtree(run.path)
         tick(app)
         await pilot.pause()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 import torch
 from keras.src.backend.torch.core import get_device, to_torch_dtype
 from keras.src.models.functional import Functional
@@ -57,7 +58,8 @@ class TorchGraph:
     def predict(self, pixels: Pixels) -> Any:
         """The network's output for a batch in inference mode, as an array."""
         with torch.no_grad():
-            return self(torch.from_numpy(pixels).to(get_device())).cpu().numpy()
+            # Torch doesn't take an image out of a read-only file as it lies.
+            return self(torch.from_numpy(np.require(pixels, requirements="W")).to(get_device())).cpu().numpy()
 
 
 def lower(model: keras.Model) -> TorchGraph:
