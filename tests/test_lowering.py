@@ -421,7 +421,10 @@ def test_a_run_says_why_it_is_not_lowered(keras: Any, tmp_path: Path, monkeypatc
         session.train(recipe, options=session.Options(execution="lowered"))
 
 
-def test_the_option_is_checked_before_anything_is_written(kerascnn_command: Command) -> None:
+def test_the_option_is_checked_before_anything_is_written(
+    kerascnn_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kerascnn.training.backend.installed_backends", lambda: ["torch", "tensorflow"])
     typo = kerascnn_command("train", "cnn2_fmnist", "--execution", "lowerd")
     assert typo.returncode == 2
     assert "expected auto, lowered, keras, got 'lowerd'; did you mean 'lowered'?" in typo.stderr
