@@ -144,12 +144,21 @@ def in_brief(record: dict[str, Any]) -> str:
     return f"{told} ({record['steps']} steps, loss {record['loss']}; {record['seconds']} s)"
 
 
+def records_of_part(asked: argparse.Namespace, what: str) -> list[dict[str, Any]]:
+    """What was found of one part on one backend, as far as it still holds."""
+    records = current(read_records(asked.out / f"{what}-{asked.backend}.jsonl"))
+    return [one for one in records if one["part"] == asked.part]
+
+
+def heading(asked: argparse.Namespace, records: Sequence[dict[str, Any]]) -> str:
+    """The part, the versions it was judged with, and the rules."""
+    versions = ", ".join(f"{name} {version}" for name, version in records[-1]["versions"].items())
+    return f"{asked.part} ({versions}; rules {rules_fingerprint()})"
+
+
 def table(asked: argparse.Namespace) -> None:
     """Print the figures of one part on one backend."""
-    truths, diagnoses = (
-        [one for one in current(read_records(asked.out / f"{what}-{asked.backend}.jsonl")) if one["part"] == asked.part]
-        for what in ("truth", "evaluate")
-    )
+    truths, diagnoses = records_of_part(asked, "truth"), records_of_part(asked, "evaluate")
     judged = judge(truths, diagnoses)
     if not judged:
         raise SystemExit(f"expected records of the {asked.part} part in {asked.out}: run truth, then evaluate")
@@ -157,24 +166,19 @@ def table(asked: argparse.Namespace) -> None:
     waiting = len(truths) - sum(left_out.values()) - len(judged)
     if waiting:
         left_out["not diagnosed yet"] = waiting
-    versions = ", ".join(f"{name} {version}" for name, version in diagnoses[-1]["versions"].items())
     trainings = [seconds for one in truths for seconds in one["seconds"]]
     print(f"{METHOD}\n")
-    print_table(judged, left_out, trainings, f"{asked.part} ({versions}; rules {rules_fingerprint()})")
+    print_table(judged, left_out, trainings, heading(asked, diagnoses))
 
 
 def repair_table(asked: argparse.Namespace) -> None:
     """Print how one part's recipes were repaired on one backend."""
-    truths, repairs = (
-        [one for one in current(read_records(asked.out / f"{what}-{asked.backend}.jsonl")) if one["part"] == asked.part]
-        for what in ("repair-truth", "repair")
-    )
+    truths, repairs = records_of_part(asked, "repair-truth"), records_of_part(asked, "repair")
     judged = judge_repairs(truths, repairs)
     if not judged:
         raise SystemExit(f"expected records of the {asked.part} part in {asked.out}: run repair-truth, then repair")
-    versions = ", ".join(f"{name} {version}" for name, version in repairs[-1]["versions"].items())
     print(f"{METHOD}\n\n{REPAIR_METHOD}\n")
-    print_repair_table(truths, judged, f"{asked.part} ({versions}; rules {rules_fingerprint()})")
+    print_repair_table(truths, judged, heading(asked, repairs))
 
 
 def main() -> None:

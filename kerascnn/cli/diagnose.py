@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kerascnn.catalog import parse_assignments
 from kerascnn.cli import options as common
 from kerascnn.cli.output import print_json, print_table, say
 from kerascnn.cli.repair import repair
-from kerascnn.data.dataset import absolute
 from kerascnn.diagnosis.subjects import Examiner, diagnose_file
 from kerascnn.errors import UsageError
 from kerascnn.runs import events as ev
@@ -63,14 +61,12 @@ def diagnose(
         )
         _show(found, as_json=as_json)
         raise typer.Exit(0 if found.healthy else 1)
-    changes: dict[str, Any] = {
-        "dataset": absolute(dataset) if dataset else None,
+    given = {
         "train.batch_size": batch_size,
         "train.optimizer.learning_rate": learning_rate,
         "train.seed": seed,
     }
-    changes = {key: value for key, value in changes.items() if value is not None}
-    changes |= parse_assignments(assignments or [])
+    changes = common.changes_of(dataset, given, assignments)
     recipe = common.recipe_of(model, changes, catalog)
     choice = session.check(recipe, options, report=say)
     say(f"{recipe.name} on {recipe.dataset} with {choice.name} ({choice.reason}), at most {steps} steps")

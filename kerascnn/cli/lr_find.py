@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from kerascnn.catalog import parse_assignments
 from kerascnn.cli import options as common
 from kerascnn.cli.chart import curve_chart
 from kerascnn.cli.output import print_json, print_table, say, stdout
 from kerascnn.cli.progress import counted
-from kerascnn.data.dataset import absolute
 from kerascnn.errors import UsageError
 from kerascnn.recipe import Recipe
 from kerascnn.runs.files import write_atomically
@@ -50,13 +48,8 @@ def lr_find(
     """Find a learning rate: train some steps at rising ones. Exit code 1 where the network learns at none."""
     common.check_device(device)
     _check_plot(plot)
-    changes: dict[str, Any] = {
-        "dataset": absolute(dataset) if dataset else None,
-        "train.batch_size": batch_size,
-        "train.seed": seed,
-    }
-    changes = {key: value for key, value in changes.items() if value is not None}
-    recipe = common.recipe_of(model, changes | parse_assignments(assignments or []), catalog)
+    changes = common.changes_of(dataset, {"train.batch_size": batch_size, "train.seed": seed}, assignments)
+    recipe = common.recipe_of(model, changes, catalog)
     options = session.Options(backend=backend, device=device, data_dir=data_dir, download=not offline)
     with counted("learning rates", steps) as show:
         found = find_learning_rate(

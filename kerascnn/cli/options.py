@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from kerascnn.catalog import load_recipe
+from kerascnn.catalog import load_recipe, parse_assignments
 from kerascnn.cli.output import say
-from kerascnn.data.dataset import classes_of
+from kerascnn.data.dataset import absolute, classes_of
 from kerascnn.errors import UnknownNameError, UsageError, nearest
 from kerascnn.recipe import Recipe
 from kerascnn.runs.directory import Run
@@ -49,6 +50,16 @@ def check_execution(execution: str) -> None:
         raise UnknownNameError(
             f"--execution: expected {', '.join(EXECUTIONS)}, got {execution!r}{nearest(execution, EXECUTIONS)}"
         )
+
+
+def changes_of(dataset: str | None, given: Mapping[str, Any], assignments: Iterable[str] | None) -> dict[str, Any]:
+    """A recipe's keys that a command changes: by ``--dataset``, by options of its own where ``given``, by ``--set``.
+
+    Raises:
+        RecipeError: an assignment isn't key=value.
+    """
+    options = {"dataset": absolute(dataset) if dataset else None, **given}
+    return {key: value for key, value in options.items() if value is not None} | parse_assignments(assignments or [])
 
 
 def recipe_of(model: str | None, changes: dict[str, Any], catalog: Path | None, source: Path | None = None) -> Recipe:

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from kerascnn.catalog import parse_assignments
 from kerascnn.cli.options import (
     Assignments,
     Backend,
@@ -18,12 +17,12 @@ from kerascnn.cli.options import (
     DatasetName,
     Device,
     Offline,
+    changes_of,
     check_device,
     recipe_of,
 )
 from kerascnn.cli.output import print_json, say
 from kerascnn.cli.progress import counted
-from kerascnn.data.dataset import absolute
 from kerascnn.diagnosis.rules import as_options, the_rules
 from kerascnn.recipe import Recipe
 from kerascnn.runs.compare import flat
@@ -53,9 +52,7 @@ def overfit(
 ) -> None:
     """Can a network memorise one small batch? Exit code 0: it can; 1: it can't. Writes nothing."""
     check_device(device)
-    changes: dict[str, Any] = {"dataset": absolute(dataset) if dataset else None, "train.seed": seed}
-    changes = {key: value for key, value in changes.items() if value is not None}
-    recipe = recipe_of(model, changes | parse_assignments(assignments or []), catalog)
+    recipe = recipe_of(model, changes_of(dataset, {"train.seed": seed}, assignments), catalog)
     options = session.Options(backend=backend, device=device, data_dir=data_dir, download=not offline)
     with counted("overfitting", steps) as show:
         found = overfit_one_batch(

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import typer
 
 from kerascnn.bench.fastest import AUTO, fastest_backend
-from kerascnn.catalog import parse_assignments
 from kerascnn.cli.options import (
     Assignments,
     Catalog,
@@ -23,13 +22,13 @@ from kerascnn.cli.options import (
     LearningRate,
     Offline,
     Seed,
+    changes_of,
     check_device,
     check_execution,
     recipe_of,
 )
 from kerascnn.cli.output import print_json, say
 from kerascnn.cli.progress import make_display
-from kerascnn.data.dataset import absolute
 from kerascnn.errors import RunError, UsageError
 from kerascnn.recipe import Recipe
 from kerascnn.runs.directory import RUNS_FOLDER, Run, find_run, new_run_path
@@ -89,8 +88,7 @@ def train(
         checkpoint_every_s=60 * checkpoint_minutes,
         execution=execution,
     )
-    changes: dict[str, Any] = {
-        "dataset": absolute(dataset) if dataset else None,
+    given = {
         "train.epochs": epochs,
         "train.batch_size": batch_size,
         "train.optimizer.learning_rate": learning_rate,
@@ -99,8 +97,7 @@ def train(
         "train.val_split": val_split,
         "train.seed": seed,
     }
-    changes = {key: value for key, value in changes.items() if value is not None}
-    changes |= parse_assignments(assignments or [])
+    changes = changes_of(dataset, given, assignments)
     if resume is not None:
         if changes or any(other is not None for other in (model, run_dir, init_from, catalog)):
             raise UsageError(
