@@ -9,12 +9,12 @@ from pathlib import Path
 
 from kerascnn.runs import events as ev
 from kerascnn.training.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
-from tests.conftest import OWN_CATALOG
+from tests.conftest import GIVE_UP_S, OWN_CATALOG
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Until something is there, or the process that should bring it is gone."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + GIVE_UP_S
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

@@ -11,7 +11,8 @@ from pathlib import Path
 import pexpect
 import pyte
 
-GIVE_UP_S = 60.0
+from tests.conftest import GIVE_UP_S
+
 # Keys of one byte each: a sequence may be cut in two on its way and read as Escape.
 KEYS = {"enter": "\r", "escape": "\x1b", "tab": "\t", "space": " ", "empty": "\x05\x15"}
 

@@ -17,7 +17,7 @@ import kerascnn
 from kerascnn.catalog import load_recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, create_run, find_run, open_run
-from tests.conftest import OWN_CATALOG, Command, write_image_folder
+from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, write_image_folder
 from tests.test_data import write_cifar
 from tests.test_training import own, wait_for
 
@@ -203,7 +203,7 @@ def test_a_detached_run_outlives_the_command_and_can_be_watched(
     assert left.returncode == 0, left.stderr
     run = open_run(left.stdout.strip())
     watching = start_command("watch", run.path)
-    _, said = watching.communicate(timeout=120)
+    _, said = watching.communicate(timeout=GIVE_UP_S)
     assert watching.returncode == 0
     assert "epoch 2: loss" in said
     assert "finished: all 2 epochs are done" in said

@@ -18,7 +18,7 @@ from kerascnn.runs.events import CheckpointWritten, ControlApplied, EpochDone, E
 from kerascnn.training.checkpoint import differences, list_checkpoints
 from kerascnn.training.control import Control
 from kerascnn.training.session import Options
-from tests.conftest import OWN_CATALOG, Command, events_of
+from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, events_of
 from tests.live import events_of_live, final_state, train_arguments, wait_for
 from tests.test_training import own
 
@@ -39,7 +39,7 @@ def test_a_live_run_is_paused_changed_resumed_and_stopped(
     for arguments in (["set-lr", "5e-4"], ["extend", "2"], ["resume"], ["stop"]):
         done = kerascnn_command("control", run_dir, *arguments)
         assert done.returncode == 0, done.stderr
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=GIVE_UP_S)
     assert process.returncode == 0, said
     applied = events_of(run_dir, "control")
     assert [event["command"] for event in applied] == ["pause", "set-lr", "extend", "resume", "stop"]
@@ -65,7 +65,7 @@ def test_a_resume_repeats_a_changed_learning_rate_at_its_step(
     shutil.copytree(whole, before)
     for arguments in (["resume"], ["set-lr", "0.001"], ["extend", "1"]):
         assert kerascnn_command("control", whole, *arguments).returncode == 0
-    _, said = process.communicate(timeout=300)
+    _, said = process.communicate(timeout=GIVE_UP_S)
     assert process.returncode == 0, said
     # As if the process had been killed at its end and all newer checkpoints lost.
     killed = tmp_path / "killed"

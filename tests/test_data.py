@@ -29,7 +29,7 @@ from kerascnn.data.known import DATASETS, KnownDataset, RemoteFile
 from kerascnn.data.pickles import restricted_pickle
 from kerascnn.data.statistics import PixelStatistics, compute_statistics, pixel_statistics
 from kerascnn.errors import DatasetError, UnknownNameError, UsageError
-from tests.conftest import OWN_CATALOG, write_image_folder
+from tests.conftest import GIVE_UP_S, OWN_CATALOG, write_image_folder
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -392,7 +392,7 @@ def test_two_processes_fetch_a_dataset_once(server: Server, served_cifar: KnownD
         "print(fetch(replace(DATASETS['cifar10'], files=(file,))))\n"
     )
     both = [subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    printed = {process.communicate(timeout=60)[0].strip() for process in both}
+    printed = {process.communicate(timeout=GIVE_UP_S)[0].strip() for process in both}
     assert [process.returncode for process in both] == [0, 0]
     assert len(printed) == 1
     assert len(server.requests) == 1

@@ -24,7 +24,7 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, open_run
 from kerascnn.runs.files import PARTIAL
 from kerascnn.training.checkpoint import differences, list_checkpoints, newest_whole, read_checkpoint, write_checkpoint
-from tests.conftest import Command, events_of
+from tests.conftest import GIVE_UP_S, Command, events_of
 from tests.live import events_of_live, final_state, train_arguments, wait_for
 from tests.test_training import own
 
@@ -160,7 +160,7 @@ def test_a_kill_takes_its_parent_but_not_a_run_that_was_left_behind(tmp_path: Pa
     os.killpg(shell.pid, signal.SIGKILL)
     shell.wait()
     worker = psutil.Process(open_run(run_dir).owner())
-    psutil.wait_procs([worker], timeout=240)
+    psutil.wait_procs([worker], timeout=GIVE_UP_S)
     expect_untouched(run_dir, untouched)
 
 
@@ -267,7 +267,7 @@ def test_a_full_disk_ends_the_run_with_its_last_checkpoint_whole(
     run_dir = small_disk / "run"
     process = begin(run_dir, start_command)
     filler = fill(small_disk)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=GIVE_UP_S)
     expect_a_sentence(process.returncode, said, "No space left on device")
     expect_whole_files(run_dir)
     # Still full: it says so again and does no harm.
@@ -287,7 +287,7 @@ def test_a_disk_that_is_full_while_the_run_is_paused_is_not_even_noticed(
     filler = fill(small_disk)
     filler.unlink()
     assert kerascnn_command("control", run_dir, "resume").returncode == 0
-    process.communicate(timeout=240)
+    process.communicate(timeout=GIVE_UP_S)
     assert process.returncode == 0
     expect_untouched(run_dir, untouched)
 
@@ -300,7 +300,7 @@ def test_a_run_directory_that_becomes_read_only_ends_the_run(
     mount("--bind", run_dir, run_dir)
     try:
         mount("-o", "remount,bind,ro", run_dir)
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=GIVE_UP_S)
         expect_a_sentence(process.returncode, said, "Read-only file system")
         assert events_of(run_dir)[-1]["state"] == "failed"
         refused = kerascnn_command(*starting(run_dir))
@@ -317,7 +317,7 @@ def test_a_run_directory_that_is_removed_ends_the_run(tmp_path: Path, start_comm
     process = begin(run_dir, start_command)
     # Renamed first: a directory that is being written to can't be removed in one go.
     shutil.rmtree(run_dir.rename(tmp_path / "gone"))
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=GIVE_UP_S)
     expect_a_sentence(process.returncode, said, "the run directory has been removed")
     assert not run_dir.exists()
 
@@ -332,7 +332,7 @@ def test_sigterm_twice_saves_one_whole_checkpoint(
     process = begin(run_dir, start_command, "step")
     process.terminate()
     process.terminate()
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=GIVE_UP_S)
     assert process.returncode == 75
     assert "Traceback" not in said
     assert events_of(run_dir)[-1]["state"] == "interrupted"
@@ -348,7 +348,7 @@ def test_a_machine_that_was_suspended_goes_on(tmp_path: Path, untouched: Path, s
         time.sleep(0.01)
     assert open_run(run_dir).summary().state == "running"
     process.send_signal(signal.SIGCONT)
-    process.communicate(timeout=240)
+    process.communicate(timeout=GIVE_UP_S)
     assert process.returncode == 0
     expect_untouched(run_dir, untouched)
 
@@ -389,7 +389,7 @@ def test_a_run_that_gets_no_more_memory_says_so_and_goes_on_with_more(
     worker = psutil.Process(process.pid)
     half = worker.memory_info().vms // 2
     worker.rlimit(psutil.RLIMIT_AS, (half, half))
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=GIVE_UP_S)
     expect_a_sentence(process.returncode, said, "out of memory: try a train.batch_size below 50")
     assert events_of(run_dir)[-1]["state"] == "failed"
     expect_whole_files(run_dir)
@@ -510,7 +510,7 @@ def test_the_job_script_puts_itself_back_and_goes_on(tmp_path: Path, untouched: 
     job = subprocess.Popen(["bash", "job"], cwd=tmp_path, env=environment, text=True, stderr=subprocess.PIPE)
     wait_for(lambda: len(events_of_live(run_dir, "step")) >= 3, job)
     os.kill(int((tmp_path / "worker").read_text()), signal.SIGUSR1)
-    job.communicate(timeout=120)
+    job.communicate(timeout=GIVE_UP_S)
     assert job.returncode == 75
     assert (tmp_path / "requeued").read_text() == "requeue 17\n"
     again = subprocess.run(["bash", "job"], cwd=tmp_path, env=environment, capture_output=True, check=False)

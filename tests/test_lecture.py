@@ -25,7 +25,7 @@ from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.compare import flat
 from kerascnn.runs.directory import Run, create_run
-from tests.conftest import Command, events_of
+from tests.conftest import GIVE_UP_S, Command, events_of
 
 RULE = the_argument().rule
 QUICK = the_argument().budgets["quick"]
@@ -471,12 +471,12 @@ def test_a_training_that_is_killed_is_named_and_goes_on(tmp_path: Path, start_co
     pid = Run(run).owner()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=GIVE_UP_S)
     assert process.returncode == 1
     assert "step 1, cnn2_fmnist: its process ended with exit code -9 and gave no reason" in said
     again, _ = begun(tmp_path / "lecture", start_command, "--backend", "torch")
     again.send_signal(signal.SIGINT)
-    _, said = again.communicate(timeout=120)
+    _, said = again.communicate(timeout=GIVE_UP_S)
     assert again.returncode == 130
     assert "the same command goes on with it" in said
     assert Run(run).owner() is None

@@ -28,7 +28,7 @@ from kerascnn.training import overfit as module
 from kerascnn.training import session
 from kerascnn.training.overfit import Overfit, judge, one_batch, overfit
 from kerascnn.training.session import Options
-from tests.conftest import OWN_CATALOG, Command, write_image_folder
+from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, write_image_folder
 from tests.test_zoo import numpy_of
 
 OFFLINE = Options(download=False)
@@ -306,7 +306,7 @@ def test_ctrl_c_ends_it_with_130_and_without_a_word(
         if line.startswith("step 1/"):
             break
     process.send_signal(signal.SIGINT)
-    out, rest = process.communicate(timeout=60)
+    out, rest = process.communicate(timeout=GIVE_UP_S)
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in rest

@@ -26,7 +26,7 @@ from kerascnn.diagnosis.rules import the_rules
 from kerascnn.errors import RecipeError, UsageError
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
-from tests.conftest import OWN_CATALOG
+from tests.conftest import GIVE_UP_S, OWN_CATALOG
 
 pytestmark = pytest.mark.backend
 
@@ -351,7 +351,7 @@ def test_ctrl_c_shows_what_has_been_tried(start_command: Callable[..., subproces
         if line.startswith("step 100 "):
             break
     process.send_signal(signal.SIGINT)
-    out, rest = process.communicate(timeout=60)
+    out, rest = process.communicate(timeout=GIVE_UP_S)
     assert process.returncode == 130
     assert "it does not learn: input scale" in out
     assert "standardise the pixels" in out.partition("what the remedies did")[2]

@@ -39,7 +39,7 @@ from kerascnn.training.checkpoint import (
     write_checkpoint,
 )
 from kerascnn.training.schedule import LearningRate
-from tests.conftest import OWN_CATALOG, Command, effective_steps, events_of, write_image_folder
+from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, effective_steps, events_of, write_image_folder
 from tests.live import events_of_live, final_state, train_arguments, wait_for
 
 # ── Batches ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -582,7 +582,7 @@ def test_a_signal_saves_a_checkpoint_and_says_how_to_go_on(
     )
     wait_for(lambda: len(events_of_live(run_dir, "step")) >= 3, process)
     process.send_signal(getattr(signal, name))
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=GIVE_UP_S)
     assert process.returncode == code
     assert f"--resume {run_dir}" in said
     assert "Traceback" not in said

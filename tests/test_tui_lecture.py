@@ -17,6 +17,7 @@ from kerascnn.lecture.argument import the_argument
 from kerascnn.lecture.folder import LectureFolder, Settings
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import disown, own
+from tests.conftest import GIVE_UP_S
 from tests.screen_host import Host
 from tests.screens import SIZES, screen_text
 from tests.tui_lecture import STEPS, a_lecture, at_chance, ended, learning, step_of, steps_done, train, write
@@ -454,7 +455,7 @@ except KeyboardInterrupt:
                 assert "starting" in await seen(app, pilot, "t")
                 if len(children) == 2:
                     assert "stopping" in await seen(app, pilot, "s")
-                    children[1].communicate(b"\n", timeout=60)
+                    children[1].communicate(b"\n", timeout=GIVE_UP_S)
                     await seen(app, pilot)
                     assert app.said[-1] == "the lecture has stopped"
         assert children[0].poll() is None, "it outlives the interface"

@@ -23,6 +23,7 @@ from kerascnn.runs import control
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run
 from tests import recorded
+from tests.conftest import GIVE_UP_S
 from tests.recorded import BEGAN, append, asked_of, disown, own, record, started, step, whole_run
 from tests.screen_host import Clock, Host, host, press, tick
 from tests.screens import SIZES, screen_text
@@ -471,7 +472,7 @@ async def test_a_kill_asks_and_kills_only_whom_it_asked_about(tmp_path: Path) ->
             await press(pilot, "n")
             assert process.poll() is None
             await press(pilot, "k", "y")
-            assert process.wait(timeout=30) != 0
+            assert process.wait(timeout=GIVE_UP_S) != 0
             tick(app)
             await pilot.pause()
             assert "✗ killed" in screen_text(app)
@@ -570,7 +571,7 @@ def test_no_screen_imports_keras_or_a_backend() -> None:
         "loaded = {'keras', 'torch', 'tensorflow', 'jax', 'typer'} & set(sys.modules)\n"
         "assert not loaded, loaded"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=GIVE_UP_S)
 
 
 def test_a_graphics_card_is_read_from_its_tool() -> None:

@@ -15,6 +15,7 @@ from textual.command import CommandPalette
 from kerascnn.errors import RunError, UsageError
 from kerascnn.runs.control import parse_command
 from kerascnn.runs.directory import Run
+from tests.conftest import GIVE_UP_S
 from tests.screens import SIZES
 from tests.tui_runs import BEGAN, living, looked, make_app, make_run, said, settled
 from tui.__main__ import main, parser
@@ -51,7 +52,9 @@ async def show():
 asyncio.run(show())
 print([name for name in ("keras", "torch", "tensorflow", "jax") if name in sys.modules])
 """
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=GIVE_UP_S, check=False
+    )
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.strip() == "[]"
 
