@@ -224,6 +224,23 @@ def test_a_healthy_network_is_not_touched() -> None:
     assert train.asked == []
 
 
+@pytest.mark.parametrize(("first_step", "rate"), [(3e-6, 1.0), (0.3, 1e-5), (3e-3, 1e-2)])
+def test_at_chance_without_a_verdict_another_learning_rate_is_tried(first_step: float, rate: float) -> None:
+    train = Trainings(lambda changes, _: WELL if changes.get(RATE) == rate else ILL)
+    undecided = diagnosis(1.0, largest_step=first_step)
+    assert undecided.healthy
+    trials = list(try_remedies(BROKEN, undecided, train))
+    assert tried(trials)[0] == {RATE: rate}
+    assert trials[-1].works
+
+
+def test_at_chance_a_warning_is_followed_too() -> None:
+    train = Trainings(lambda changes, _: WELL if changes == BATCH_NORM else diagnosis(1.0))
+    trials = list(try_remedies(BROKEN, diagnosis(1.0, replace(STUCK, severity="warning")), train))
+    assert tried(trials)[-1] == BATCH_NORM
+    assert trials[-1].works
+
+
 @pytest.mark.parametrize(
     ("share", "outcome"),
     [

@@ -13,7 +13,7 @@ import typer
 
 from kerascnn.catalog import load_recipe, nested
 from kerascnn.cli.output import print_json, print_table, say
-from kerascnn.diagnosis.repair import MOST_TRAININGS, Repair, Training, Trial, try_remedies
+from kerascnn.diagnosis.repair import MOST_TRAININGS, Repair, Training, Trial, needs_repair, try_remedies
 from kerascnn.diagnosis.subjects import Examiner
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
@@ -47,7 +47,7 @@ def repair(
     """
     trials: list[Trial] = []
     interrupted = False
-    if not found.healthy:
+    if needs_repair(found):
         say(f"--fix: at most {MOST_TRAININGS} trainings of at most {examiner.steps} steps; Ctrl-C ends it")
     try:
         for trial in try_remedies(
@@ -60,13 +60,13 @@ def repair(
     repaired = Repair(tuple(trials))
     if as_json:
         print_json({**found.to_dict(), "repair": {**repaired.to_dict(), "interrupted": interrupted}})
-    elif found.healthy:
+    elif not needs_repair(found):
         typer.echo("\nnothing to fix")
     else:
         _print(repaired, recipe, found, changes, catalog)
     if interrupted:
         return 130
-    return 0 if found.healthy or repaired.solution is not None else 1
+    return 0 if not needs_repair(found) or repaired.solution is not None else 1
 
 
 def _tell(event: ev.Event) -> None:

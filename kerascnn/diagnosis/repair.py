@@ -133,6 +133,11 @@ class Repair:
         }
 
 
+def needs_repair(found: Diagnosis) -> bool:
+    """Whether a network has a verdict, or ended its short run at chance without one."""
+    return not found.healthy or found.undecided
+
+
 def try_remedies(
     recipe: Recipe, found: Diagnosis, train: Train, *, tell: Callable[[str], None] = lambda _: None
 ) -> Iterator[Trial]:
@@ -143,14 +148,14 @@ def try_remedies(
 
     Args:
         recipe: a network that doesn't learn.
-        found: its diagnosis. Where that is healthy, there is nothing to try.
+        found: its diagnosis. Where that has neither a verdict nor ends at chance, there is nothing to try.
         train: diagnoses a changed recipe, such as :meth:`kerascnn.diagnosis.subjects.Examiner.diagnose`.
         tell: is told of each training before it begins.
 
     Yields:
         Each trial as it ends; one that works is the last.
     """
-    waiting = [] if found.healthy else candidates(recipe, Candidate(), found)
+    waiting = candidates(recipe, Candidate(), found) if needs_repair(found) else []
     tried: list[Mapping[str, Value]] = []
     left = MOST_TRAININGS
     while waiting:
@@ -209,7 +214,8 @@ def candidates(recipe: Recipe, base: Candidate, found: Diagnosis) -> list[Candid
     before = flat(recipe.model_dump())
     now = {**before, **base.changes}
     offered: list[Candidate] = []
-    for remedy in (remedy for finding in found.findings for remedy in finding.remedies):
+    advised = [remedy for finding in found.findings for remedy in finding.remedies]
+    for remedy in ([_another_rate(found)] if found.undecided else []) + advised:
         words, changes = _measured(remedy, found, now)
         changes = {key: value for key, value in changes.items() if now.get(key) != value}
         more = base.and_also(words, changes)
@@ -239,11 +245,25 @@ def _measured(remedy: Advice, found: Diagnosis, now: Mapping[str, Any]) -> tuple
     if RATE not in changes:
         return remedy.words, changes
     factor = the_rules().remedies[remedy.name].times[RATE]
-    # The first step is taken with the initial weights, before it can have done any harm.
-    steps = [value for value in found.signals[0].update_over_weight if value and math.isfinite(value)]
-    powers = math.log(HEALTHY_STEP / max(steps, default=HEALTHY_STEP)) / math.log(factor)
+    powers = math.log(HEALTHY_STEP / _first_step(found)) / math.log(factor)
     changes[RATE] = float(f"{now[RATE] * factor ** max(1, round(powers)):.6g}")
     return f"a learning rate of {changes[RATE]:g}", changes
+
+
+def _another_rate(found: Diagnosis) -> Advice:
+    """What is left where no rule names a cause: a rate for a healthy first step, whichever side of it this one is on."""
+    name = "lower_rate" if _first_step(found) > HEALTHY_STEP else "higher_rate"
+    remedy = the_rules().remedies[name]
+    return Advice(name, remedy.words, remedy.solution, remedy.times)
+
+
+def _first_step(found: Diagnosis) -> float:
+    """The largest change of a layer over its weights at the first step.
+
+    That is taken with the initial weights, before it can have done any harm.
+    """
+    steps = [value for value in found.signals[0].update_over_weight if value and math.isfinite(value)]
+    return max(steps, default=HEALTHY_STEP)
 
 
 def _additions(recipe: Recipe, trial: Trial, found: Diagnosis) -> list[Candidate]:
@@ -262,4 +282,4 @@ def _promise(trial: Trial, found: Diagnosis) -> tuple[int, float]:
     if trial.trainings[0].outcome in ("learns", "leaves chance"):
         return 0, trial.loss
     causes = {finding.rule for finding in trial.found.findings}
-    return (2 if found.findings[0].rule in causes else 1), 0.0
+    return (2 if found.findings and found.findings[0].rule in causes else 1), 0.0
