@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,28 @@ def test_reading_ahead_keeps_the_order_and_passes_errors_on() -> None:
     assert [next(reading) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(RuntimeError, match="three"):
         next(reading)
+
+
+@pytest.mark.backend
+def test_the_next_epoch_is_read_while_this_one_is_validated(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+    make = TrainingBatches.make
+
+    def make_and_tell(self: TrainingBatches, epoch: int, number: int) -> Any:
+        if (epoch, number) == (1, 0):
+            begun.set()
+        return make(self, epoch, number)
+
+    def wait_for_it(event: ev.Event) -> None:
+        if isinstance(event, ev.Phase) and event.phase == "validating":
+            assert begun.wait(GIVE_UP_S)
+
+    monkeypatch.setattr(TrainingBatches, "make", make_and_tell)
+    recipe = own("tiny", train__epochs=2, train__limit_train=100, train__limit_val=10)
+    result = kerascnn.train(recipe, run_dir=tmp_path / "run", listeners=[wait_for_it])
+    assert result.state == "finished"
 
 
 def test_each_image_is_cropped_and_flipped_by_a_draw_of_its_own() -> None:
@@ -415,6 +438,15 @@ def test_a_disk_that_fills_ends_the_run_with_its_checkpoints_whole(keras: Any, m
     assert read_checkpoint(list_checkpoints(Path("run/checkpoints"))[0]).progress.epoch == 1
     assert open_run("run").owner() is None
     monkeypatch.undo()
+
+
+@pytest.mark.backend
+def test_folders_may_be_given_as_texts(keras: Any, tmp_path: Path) -> None:
+    options = kerascnn.Options(data_dir=str(tmp_path / "nowhere"))
+    with pytest.raises(kerascnn.UsageError, match="nowhere"):
+        kerascnn.train(own("tiny"), options=options)
+    result = kerascnn.train(own("tiny", train__limit_train=10, train__limit_val=10), runs_folder=str(tmp_path / "runs"))
+    assert result.run_dir.parent == tmp_path / "runs" / "tiny"
 
 
 # ── A whole run ───────────────────────────────────────────────────────────────────────────────────────────────────────

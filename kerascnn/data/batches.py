@@ -16,6 +16,7 @@ from kerascnn.data.images import Images, Indices
 from kerascnn.recipe import Augment
 
 Batch = tuple[Pixels, Labels]
+Asked = TypeVar("Asked")
 Made = TypeVar("Made")
 
 READ_AHEAD = 3
@@ -96,7 +97,9 @@ def vary(pixels: Pixels, augment: Augment, random: np.random.Generator) -> Pixel
         pixels = _pad_and_crop(pixels, augment.pad_crop, augment.fill, random)
     if augment.flip:
         flipped = random.random(len(pixels)) < 0.5
-        pixels = np.where(flipped[:, None, None, None], pixels[:, :, ::-1], pixels)
+        varied = pixels.copy()
+        varied[flipped] = pixels[flipped, :, ::-1]
+        return varied
     return pixels
 
 
@@ -119,15 +122,15 @@ def _reader() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
 
 
-def read_ahead(make: Callable[[int], Made], numbers: Iterable[int]) -> Generator[Made]:
-    """Yield ``make(number)`` in order, the next few being made in a thread meanwhile.
+def read_ahead(make: Callable[[Asked], Made], asked: Iterable[Asked]) -> Generator[Made]:
+    """Yield ``make(one)`` of what is asked in order, the next few being made in a thread meanwhile.
 
     An error in ``make`` is raised where its batch would have come. Closing the iterator waits for what has begun.
     """
     waiting: deque[Future[Made]] = deque()
     try:
-        for number in numbers:
-            waiting.append(_reader().submit(make, number))
+        for one in asked:
+            waiting.append(_reader().submit(make, one))
             if len(waiting) > READ_AHEAD:
                 yield waiting.popleft().result()
         while waiting:

@@ -106,11 +106,14 @@ class FolderImages:
         )
 
     def _decode_all(self, indices: Indices, cut: Callable[[Image.Image, int], Image.Image]) -> Pixels:
-        decoded = self._pool.map(lambda index: self._decode(index, cut), indices.tolist())
-        return np.stack(list(decoded)) if len(indices) else np.empty((0, *self._shape), np.uint8)
+        out = np.empty((len(indices), *self._shape), np.uint8)
 
-    def _decode(self, index: int, cut: Callable[[Image.Image, int], Image.Image]) -> Pixels:
-        return _to_pixels(cut(open_image(self.files[index]), index), self._shape[2])
+        def decode(row: int, index: int) -> None:
+            out[row] = _to_pixels(cut(open_image(self.files[index]), index), self._shape[2])
+
+        for _ in self._pool.map(decode, range(len(indices)), indices.tolist()):
+            pass
+        return out
 
 
 class AdaptedImages:
@@ -295,5 +298,6 @@ def _to_pillow(pixels: Pixels) -> Image.Image:
 
 
 def _to_pixels(image: Image.Image, channels: int) -> Pixels:
-    array = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.uint8)
+    mode = "L" if channels == 1 else "RGB"
+    array = np.asarray(image if image.mode == mode else image.convert(mode), np.uint8)
     return array[..., None] if channels == 1 else array

@@ -251,7 +251,7 @@ def _measured(remedy: Advice, found: Diagnosis, now: Mapping[str, Any]) -> tuple
 
 
 def _another_rate(found: Diagnosis) -> Advice:
-    """What is left where no rule names a cause: a rate for a healthy first step, whichever side of it this one is on."""
+    """What is left where no rule names a cause: up or down, to a rate whose first step is healthy."""
     name = "lower_rate" if _first_step(found) > HEALTHY_STEP else "higher_rate"
     remedy = the_rules().remedies[name]
     return Advice(name, remedy.words, remedy.solution, remedy.times)

@@ -6,9 +6,10 @@ any two steps is enough to go on as if nothing had happened.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
@@ -19,7 +20,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerascnn.data.batches import TrainingBatches, ValidationBatches, read_ahead
+from kerascnn.data.batches import Batch, TrainingBatches, ValidationBatches, read_ahead
 from kerascnn.errors import DivergedError
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
@@ -105,36 +106,46 @@ class Engine:
         self._obey()
         unchanged = epochs == self._progress.epochs and self._progress.step_in_epoch == 0
         ended = self._early_stop() if unchanged else ""
-        while self._progress.epoch < self._progress.epochs and not ended:
-            self._train_rest_of_epoch()
-            ended = self._validate()
+        with closing(read_ahead(lambda make: make(), self._upcoming())) as batches:
+            while self._progress.epoch < self._progress.epochs and not ended:
+                self._train_rest_of_epoch(batches)
+                ended = self._validate(batches)
         return ended or f"all {self._progress.epochs} epochs are done"
 
-    def _train_rest_of_epoch(self) -> None:
+    def _upcoming(self) -> Iterator[Callable[[], Batch]]:
+        """What makes each batch from here on: the rest of this epoch, its validation, the next epoch, without an end.
+
+        One stream for all of them, so that no epoch begins by waiting for its first batch.
+        """
+        first = self._progress.step_in_epoch
+        for epoch in itertools.count(self._progress.epoch):
+            yield from (partial(self._batches.make, epoch, number) for number in range(first, self._batches.per_epoch))
+            yield from (partial(self._validation.make, number) for number in range(self._validation.count))
+            first = 0
+
+    def _train_rest_of_epoch(self, batches: Iterator[Batch]) -> None:
         progress = self._progress
-        make = partial(self._batches.make, progress.epoch)
         self._emit(ev.Phase(phase="training" if self._compiled else "compiling", epoch=progress.epoch + 1))
         self._seen_at_record = progress.seen
         self._last_record = self._clock()
-        with closing(read_ahead(make, range(progress.step_in_epoch, self._batches.per_epoch))) as batches:
-            for pixels, labels in batches:
-                self._between_steps()
-                self._apply_learning_rate()
-                observer = self._observer if self._observer and self._observer.wants(progress.step + 1) else None
-                if observer:
-                    observer.before_step()
-                loss, right, norms = self._network.steps.train(pixels, labels, observe=observer is not None)
-                self._pending.append((loss, right, len(labels)))
-                progress.step += 1
-                progress.step_in_epoch += 1
-                if progress.step <= STEPS_ALL_RECORDED or self._clock() - self._last_record >= RECORD_EVERY_S:
-                    self._record_step()
-                if observer:
-                    self._read_pending()
-                    self._emit(observer.after_step(progress.step, norms))
-                if not self._compiled:
-                    self._compiled = True
-                    self._emit(ev.Phase(phase="training", epoch=progress.epoch + 1))
+        for pixels, labels in itertools.islice(batches, self._batches.per_epoch - progress.step_in_epoch):
+            self._between_steps()
+            self._apply_learning_rate()
+            observer = self._observer if self._observer and self._observer.wants(progress.step + 1) else None
+            if observer:
+                observer.before_step()
+            loss, right, norms = self._network.steps.train(pixels, labels, observe=observer is not None)
+            self._pending.append((loss, right, len(labels)))
+            progress.step += 1
+            progress.step_in_epoch += 1
+            if progress.step <= STEPS_ALL_RECORDED or self._clock() - self._last_record >= RECORD_EVERY_S:
+                self._record_step()
+            if observer:
+                self._read_pending()
+                self._emit(observer.after_step(progress.step, norms))
+            if not self._compiled:
+                self._compiled = True
+                self._emit(ev.Phase(phase="training", epoch=progress.epoch + 1))
         self._read_pending()
         self._count_time()
         progress.epoch_training = progress.epoch_elapsed
@@ -244,7 +255,7 @@ class Engine:
         self._progress.epoch_elapsed += now - self._tick
         self._tick = now
 
-    def _validate(self) -> str:
+    def _validate(self, batches: Iterator[Batch]) -> str:
         """Validate, close the epoch, write its checkpoint.
 
         Returns:
@@ -254,7 +265,7 @@ class Engine:
         self._between_steps()
         self._emit(ev.Phase(phase="validating", epoch=progress.epoch + 1))
         with averaged_weights(self._network.model, self._network.optimizer):
-            evaluated = self._evaluate()
+            evaluated = self._evaluate(batches)
             val_loss, val_accuracy = evaluated or (math.nan, math.nan)
             improved = math.isfinite(val_loss) and (progress.best is None or val_accuracy > progress.best)
             if improved:
@@ -270,29 +281,26 @@ class Engine:
             raise Interruption(STOP)
         return self._early_stop()
 
-    def _evaluate(self) -> tuple[float, float] | None:
+    def _evaluate(self, batches: Iterator[Batch]) -> tuple[float, float] | None:
         """Mean loss and accuracy over the validation images.
 
         None when a signal came: a resume begins the validation again.
         """
         loss_sum, right_sum, seen = 0.0, 0, 0
         last_record = self._clock()
-        with closing(read_ahead(self._validation.make, range(self._validation.count))) as batches:
-            for number, (pixels, labels) in enumerate(batches, start=1):
-                self._obey()
-                if self._signals.arrived:
-                    return None
-                loss, right = self._network.steps.evaluate(pixels, labels)
-                loss_sum += float(ops.convert_to_numpy(loss)) * len(labels)
-                right_sum += int(ops.convert_to_numpy(right))
-                seen += len(labels)
-                if self._clock() - last_record >= RECORD_EVERY_S:
-                    last_record = self._clock()
-                    self._emit(
-                        ev.ValidationProgress(
-                            epoch=self._progress.epoch + 1, done=number, batches=self._validation.count
-                        )
-                    )
+        for number, (pixels, labels) in enumerate(itertools.islice(batches, self._validation.count), start=1):
+            self._obey()
+            if self._signals.arrived:
+                return None
+            loss, right = self._network.steps.evaluate(pixels, labels)
+            loss_sum += float(ops.convert_to_numpy(loss)) * len(labels)
+            right_sum += int(ops.convert_to_numpy(right))
+            seen += len(labels)
+            if self._clock() - last_record >= RECORD_EVERY_S:
+                last_record = self._clock()
+                self._emit(
+                    ev.ValidationProgress(epoch=self._progress.epoch + 1, done=number, batches=self._validation.count)
+                )
         return loss_sum / max(seen, 1), right_sum / max(seen, 1)
 
     def _close_epoch(self, val_loss: float, val_accuracy: float, improved: bool) -> None:

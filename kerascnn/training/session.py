@@ -45,6 +45,7 @@ class Options:
     """Where ``backend`` comes from, for messages and ``environment.json``."""
     device: str = "auto"
     data_dir: Path | None = None
+    """A text is taken too."""
     download: bool = True
     skip_bad_images: bool = False
     checkpoint_every_s: float = 300.0
@@ -53,6 +54,10 @@ class Options:
     execution: str = "auto"
     """One of :data:`kerascnn.training.backend.EXECUTIONS`; ``auto`` lowers where it can, and goes on as a run began."""
     command: Sequence[str] = field(default_factory=lambda: list(sys.argv))
+
+    def __post_init__(self) -> None:
+        if self.data_dir is not None:
+            object.__setattr__(self, "data_dir", Path(self.data_dir))
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,8 @@ class Result:
 def train(
     recipe: Recipe,
     *,
-    run_dir: Path | None = None,
-    runs_folder: Path = RUNS_FOLDER,
+    run_dir: str | os.PathLike[str] | None = None,
+    runs_folder: str | os.PathLike[str] = RUNS_FOLDER,
     init_from: str | os.PathLike[str] | None = None,
     options: Options | None = None,
     listeners: Sequence[ev.Listener] = (),
@@ -103,7 +108,8 @@ def train(
     """
     options = options or Options()
     choice = check(recipe, options)
-    run = new_run(run_dir or new_run_path(recipe.name, runs_folder), recipe, options, init_from)
+    path = new_run_path(recipe.name, Path(runs_folder)) if run_dir is None else Path(run_dir)
+    run = new_run(path, recipe, options, init_from)
     return _carry_out(run, recipe, choice, options, listeners, resume=False)
 
 
