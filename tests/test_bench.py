@@ -14,7 +14,7 @@ import pytest
 
 from kerascnn.bench.figures import median_interval, quartiles
 from kerascnn.bench.turns import Finished, Turns
-from kerascnn.bench.twins import CHANNELS_FIRST, CHANNELS_LAST, TWIN_NAMES
+from kerascnn.bench.twins import CHANNELS_FIRST, CHANNELS_LAST, TF_FUNCTION, TF_FUNCTION_XLA, TWIN_NAMES
 from kerascnn.catalog import load_recipe
 from kerascnn.cli.bench import make_variants
 from kerascnn.errors import UsageError
@@ -95,7 +95,7 @@ def turns_there_and_back(names: Sequence[str], blocks: int) -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["resnet110_cifar", "--against", "plain"], "expected networks that are written in plain PyTorch too"),
+        (["resnet110_cifar", "--against", "plain"], "expected networks that are written by hand too"),
         (["resnet110_cifar", "--against", "plain"], "did you mean 'resnet20_cifar'"),
         (["--against", "pytorch"], "expected plain or allocator, got 'pytorch'"),
         (["cnn2_cifra"], "did you mean 'cnn2_cifar'"),
@@ -113,12 +113,16 @@ def test_each_backend_is_held_against_what_there_is_to_hold_it_against(monkeypat
     found = {each.name: each.against for each in make_variants(["tensorflow", "torch"], ["plain", "allocator"])}
     plain = (CHANNELS_FIRST, CHANNELS_LAST)
     assert found == {
+        TF_FUNCTION: (),
+        TF_FUNCTION_XLA: (TF_FUNCTION,),
         CHANNELS_FIRST: (),
         CHANNELS_LAST: (CHANNELS_FIRST,),
-        "tensorflow": plain,
+        "tensorflow": (TF_FUNCTION, TF_FUNCTION_XLA),
         "torch, default allocator": plain,
         "torch": (*plain, "torch, default allocator"),
     }
+    assert [each.name for each in make_variants(["torch"], ["plain"])] == [*plain, "torch"]
+    assert [each.name for each in make_variants(["tensorflow"], [])] == ["tensorflow"]
     with pytest.raises(UsageError, match="expected torch, whose setting it is, got tensorflow"):
         make_variants(["tensorflow"], ["allocator"])
 
@@ -134,7 +138,7 @@ def test_a_variant_that_fails_is_named_with_its_last_words(kerascnn_command: Com
 def test_a_twin_is_the_same_network(name: str, keras: Any, backend: str) -> None:
     """Same number of weights, and with the same weights the same logits."""
     if backend != "torch":
-        pytest.skip("the twins are PyTorch's")
+        pytest.skip("PyTorch's twins")
     import torch
 
     from kerascnn.bench.plain_torch import TWINS
@@ -150,6 +154,37 @@ def test_a_twin_is_the_same_network(name: str, keras: Any, backend: str) -> None
         found = twin(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255).numpy()
     assert np.ptp(expected) > 0.01
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("name", TWIN_NAMES)
+def test_a_twin_in_tensorflow_is_the_same_network(name: str, keras: Any, backend: str) -> None:
+    """Same number of weights, and with the same weights the same logits in training."""
+    if backend != "tensorflow":
+        pytest.skip("TensorFlow's twins")
+    import tensorflow as tf
+
+    from kerascnn.bench.plain_tensorflow import TWINS, Weights
+    from kerascnn.zoo import build_model
+
+    # The first weights of the twin are TensorFlow's draw, and our processes draw none without a seed.
+    tf.random.set_seed(0)
+    recipe = load_recipe(name, {"train.scaling": "unit"})
+    model, weights = build_model(recipe), Weights()
+    twin = TWINS[name](weights)
+    assert sum(np.prod(weight.shape) for weight in weights.trainable) == recipe.card.trainable_weights
+    for ours, theirs in (
+        (model.trainable_variables, weights.trainable),
+        (model.non_trainable_variables, weights.moving),
+    ):
+        assert [tuple(one.shape) for one in ours] == [tuple(one.shape) for one in theirs]
+        for one, other in zip(ours, theirs, strict=True):
+            other.assign(one.value)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, *recipe.input_shape), np.uint8)
+    expected = np.array(model(pixels, training=True))
+    found = twin(tf.cast(pixels, tf.float32) / 255).numpy()
+    assert np.ptp(expected) > 0.01
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
 def copy_weights(model: Any, twin: Any) -> None:

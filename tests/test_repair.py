@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import signal
 import subprocess
@@ -99,7 +100,7 @@ def differences(recipe: Recipe) -> dict[str, Any]:
     from kerascnn.runs.compare import flat
 
     before, now = (flat(one.model_dump()) for one in (BROKEN, recipe))
-    return {key: value for key, value in now.items() if value != before[key] and key != "train.seed"}
+    return {key: value for key, value in now.items() if value != before.get(key) and key != "train.seed"}
 
 
 def tried(trials: Iterable[Trial]) -> list[dict[str, Any]]:
@@ -177,10 +178,9 @@ def test_what_left_chance_is_kept_and_gone_on_with_first() -> None:
 def test_a_learning_rate_that_left_chance_is_not_changed_again() -> None:
     found = diagnosis(1.0, finding("steps too large", "lower_rate", "he", "clip"))
     broken = change_recipe(BROKEN, {RATE: 0.1})
-    low = {RATE: 0.01}
-    trials = tried(
-        try_remedies(broken, found, Trainings(lambda changes, _: diagnosis(0.95) if changes == low else found))
-    )
+    low = {RATE: 1e-3}
+    # What the first recipe has as well is no difference.
+    trials = tried(try_remedies(broken, found, Trainings(lambda changes, _: found if changes else diagnosis(0.95))))
     assert trials[:5] == [low, HE, CLIP, {**low, **HE}, {**low, **CLIP}]
 
 
@@ -224,14 +224,42 @@ def test_a_healthy_network_is_not_touched() -> None:
     assert train.asked == []
 
 
-@pytest.mark.parametrize(("first_step", "rate"), [(3e-6, 1.0), (0.3, 1e-5), (3e-3, 1e-2)])
-def test_at_chance_without_a_verdict_another_learning_rate_is_tried(first_step: float, rate: float) -> None:
-    train = Trainings(lambda changes, _: WELL if changes.get(RATE) == rate else ILL)
+@pytest.mark.parametrize(
+    ("optimizer", "own_rate", "first_step", "rate"),
+    [
+        ("sgd", 1e-3, 3e-6, 1.0),
+        ("sgd", 1e-3, 0.3, 1e-5),
+        ("adam", 1e-6, 3e-3, 1e-3),
+        ("adam", 0.3, 3e-3, 1e-3),
+    ],
+)
+def test_at_chance_without_a_verdict_another_learning_rate_is_tried(
+    optimizer: str, own_rate: float, first_step: float, rate: float
+) -> None:
+    broken = change_recipe(BROKEN, {"train.optimizer.name": optimizer, RATE: own_rate})
+    train = Trainings(lambda changes, _: WELL if changes.get(RATE, 1e-3) == rate else ILL)
     undecided = diagnosis(1.0, largest_step=first_step)
     assert undecided.healthy
-    trials = list(try_remedies(BROKEN, undecided, train))
-    assert tried(trials)[0] == {RATE: rate}
-    assert trials[-1].works
+    trials = list(try_remedies(broken, undecided, train))
+    assert tried(trials) == [{RATE: rate}]
+
+
+def test_at_chance_with_the_usual_rate_of_adam_the_usual_remedies_are_tried() -> None:
+    changes = {"dropout": 0.9, "activation": "sigmoid", "initializer": "glorot_uniform", "batch_norm": "none"}
+    adam = {"train.optimizer": {"name": "adam", "learning_rate": 1e-3}}
+    broken = load_recipe("stateful", changes | adam, catalog=OWN_CATALOG)
+    trials = tried(try_remedies(broken, diagnosis(1.0), Trainings(lambda *_: diagnosis(1.0))))
+    assert trials[:4] == [{"dropout": 0.2}, RELU_HE, HE, BATCH_NORM]
+    assert tried(try_remedies(BROKEN, diagnosis(1.0), Trainings(lambda *_: ILL)))[:3] == [RELU_HE, HE, BATCH_NORM]
+
+
+def test_a_rate_that_was_changed_too_far_goes_half_the_way_back() -> None:
+    too_far = diagnosis(math.nan, finding("steps too large", "lower_rate"))
+    broken = change_recipe(BROKEN, {"train.optimizer.name": "sgd", RATE: 1e-5})
+    ill = diagnosis(1.0, finding("steps too small", "higher_rate"), largest_step=3e-9)
+    train = Trainings(lambda changes, _: too_far if changes.get(RATE, 0) > 1 else WELL)
+    trials = tried(try_remedies(broken, ill, train))
+    assert trials == [{RATE: 10.0}, {RATE: pytest.approx(0.01)}]
 
 
 def test_at_chance_a_warning_is_followed_too() -> None:

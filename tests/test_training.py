@@ -449,6 +449,15 @@ def test_folders_may_be_given_as_texts(keras: Any, tmp_path: Path) -> None:
     assert result.run_dir.parent == tmp_path / "runs" / "tiny"
 
 
+@pytest.mark.backend
+def test_a_network_with_dropout_is_resumed_in_the_process_that_trained_it(keras: Any, tmp_path: Path) -> None:
+    """Keras counts the generators of dropout on from one network to the next; that makes no other network of it."""
+    recipe = own("stateful", train__epochs=1, train__limit_train=20, train__limit_val=10)
+    run = open_run(kerascnn.train(recipe, run_dir=tmp_path / "run").run_dir)
+    control.ask(run, control.make_command("extend", 1.0))
+    assert kerascnn.resume(run).figures["epochs"] == 2
+
+
 # ── A whole run ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -185,7 +185,7 @@ def main() -> None:
     """Read the command line and carry it out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=[*FIND, "table", "repair-table", "list"])
-    parser.add_argument("--part", choices=["calibration", "held-out"], default="calibration")
+    parser.add_argument("--part", choices=["calibration", "held-out", "later"], default="calibration")
     parser.add_argument("--backend", choices=["torch", "tensorflow", "jax"], default="torch")
     parser.add_argument("--out", type=Path, default=Path("diagnosis"), help="folder of the records")
     parser.add_argument("--data-dir", type=Path, help="where CIFAR-10 is; without it, its networks are left out")

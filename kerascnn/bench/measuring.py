@@ -24,7 +24,7 @@ from kerascnn.errors import BackendError
 from kerascnn.recipe import Recipe
 from kerascnn.training.allocator import DEFAULT, VARIABLE
 
-Kind = Literal["kerascnn", "channels_first", "channels_last"]
+Kind = Literal["kerascnn", "channels_first", "channels_last", "tf_function", "tf_function_xla"]
 
 # A variant's share of the time is cut into about so many blocks.
 ROUNDS = 15

@@ -120,7 +120,7 @@ def train_kerascnn(recipe: Recipe, backend: str, device: str, turns: Turns) -> N
             writer.close()
 
 
-def train_twin(recipe: Recipe, device: str, turns: Turns, *, channels_last: bool) -> None:
+def train_pytorch_twin(recipe: Recipe, device: str, turns: Turns, *, channels_last: bool) -> None:
     """The same network in plain PyTorch."""
     began = time.perf_counter()
     from kerascnn.bench.plain_torch import train_plain
@@ -132,6 +132,20 @@ def train_twin(recipe: Recipe, device: str, turns: Turns, *, channels_last: bool
     pixels, labels = made_up_images(recipe)
     turns.tell({"device": torch.cuda.get_device_name() if cuda else "cpu", **_facts("torch", importing, began)})
     train_plain(recipe.name, recipe.train, pixels, labels, turns, channels_last=channels_last, device=device)
+
+
+def train_tensorflow_twin(recipe: Recipe, device: str, turns: Turns, *, xla: bool) -> None:
+    """The same network in TensorFlow's own operations."""
+    began = time.perf_counter()
+    with backends.unheard():
+        from kerascnn.bench.plain_tensorflow import hide_gpus, train_plain
+
+    importing = time.perf_counter() - began
+    if device == "cpu":
+        hide_gpus()
+    pixels, labels = made_up_images(recipe)
+    turns.tell({"device": backends.device_name("tensorflow"), **_facts("tensorflow", importing, began)})
+    train_plain(recipe.name, recipe.train, pixels, labels, turns, xla=xla)
 
 
 def _facts(backend: str, importing: float, began: float) -> dict[str, Any]:
@@ -171,8 +185,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if task["kind"] == "kerascnn":
             train_kerascnn(recipe, backend, device, turns)
+        elif backend == "torch":
+            train_pytorch_twin(recipe, device, turns, channels_last=task["kind"] == "channels_last")
         else:
-            train_twin(recipe, device, turns, channels_last=task["kind"] == "channels_last")
+            train_tensorflow_twin(recipe, device, turns, xla=task["kind"] == "tf_function_xla")
     except KerascnnError as error:
         sys.exit(str(error))
     except Finished:

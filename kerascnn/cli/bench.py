@@ -1,8 +1,9 @@
-"""``kerascnn bench``: how fast networks train here, and how fast beside plain PyTorch."""
+"""``kerascnn bench``: how fast networks train here, and how fast beside the same written by hand."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 
 from kerascnn.bench.figures import report
 from kerascnn.bench.measuring import Variant, measure
-from kerascnn.bench.twins import CHANNELS_FIRST, CHANNELS_LAST, TWIN_NAMES
+from kerascnn.bench.twins import CHANNELS_FIRST, CHANNELS_LAST, TF_FUNCTION, TF_FUNCTION_XLA, TWIN_NAMES
 from kerascnn.catalog import load_recipe
 from kerascnn.cli.options import Catalog, Device, check_device
 from kerascnn.cli.output import print_json, print_table, say, stderr
@@ -25,7 +26,8 @@ Backends = Annotated[list[str] | None, typer.Option(help="torch, tensorflow or j
 Against = Annotated[
     list[str] | None,
     typer.Option(
-        help="plain: the same network in plain PyTorch, in both layouts; allocator: torch without the setting."
+        help="plain: the same network written by hand in PyTorch (both layouts) or, for the backend tensorflow, in "
+        "TensorFlow (with XLA and without); allocator: torch without the setting."
     ),
 ]
 
@@ -46,7 +48,7 @@ def bench(
     names = models or list(TWIN_NAMES)
     if "plain" in references and (without := [name for name in names if name not in TWIN_NAMES]):
         raise UsageError(
-            f"--against plain: expected networks that are written in plain PyTorch too, {', '.join(TWIN_NAMES)}, "
+            f"--against plain: expected networks that are written by hand too, {', '.join(TWIN_NAMES)}, "
             f"got {without[0]!r}{nearest(without[0], TWIN_NAMES)}"
         )
     changes = {} if batch_size is None else {"train.batch_size": batch_size}
@@ -82,22 +84,32 @@ def make_variants(backends: list[str], references: list[str]) -> list[Variant]:
     names = list(dict.fromkeys(choose_backend(name).name for name in backends or [None]))  # type: ignore[list-item]
     if "allocator" in references and "torch" not in names:
         raise UsageError(f"--against allocator: expected torch, whose setting it is, got {', '.join(names)}")
-    plain: list[Variant] = []
-    if "plain" in references:
-        choose_backend("torch", "--against plain")
-        plain = [
-            Variant(CHANNELS_FIRST, "channels_first", "torch"),
-            Variant(CHANNELS_LAST, "channels_last", "torch", against=(CHANNELS_FIRST,)),
-        ]
+    by_hand = {name: _by_hand("tensorflow" if name == "tensorflow" else "torch") for name in names}
+    plain = list(dict.fromkeys(itertools.chain(*by_hand.values()))) if "plain" in references else []
     variants = []
     for name in names:
         own = f"{name}, default allocator"
-        held_against = [variant.name for variant in plain]
+        held_against = [variant.name for variant in plain if variant in by_hand[name]]
         if "allocator" in references and name == "torch":
             variants.append(Variant(own, "kerascnn", name, default_allocator=True, against=tuple(held_against)))
             held_against.append(own)
         variants.append(Variant(name, "kerascnn", name, against=tuple(held_against)))
+    for variant in plain:
+        choose_backend(variant.backend, "--against plain")
     return [*plain, *variants]
+
+
+def _by_hand(library: str) -> list[Variant]:
+    """The two ways in which a network is written by hand; the second is held against the first."""
+    if library == "tensorflow":
+        return [
+            Variant(TF_FUNCTION, "tf_function", library),
+            Variant(TF_FUNCTION_XLA, "tf_function_xla", library, against=(TF_FUNCTION,)),
+        ]
+    return [
+        Variant(CHANNELS_FIRST, "channels_first", library),
+        Variant(CHANNELS_LAST, "channels_last", library, against=(CHANNELS_FIRST,)),
+    ]
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from kerascnn.training.backend import DEVICES, EXECUTIONS
 
 Backend = Annotated[str | None, typer.Option(help="torch, tensorflow or jax.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
-Execution = Annotated[str, typer.Option(help="auto, lowered or keras: who computes the layers on torch.")]
+Execution = Annotated[str, typer.Option(help="auto, lowered or keras: who computes the layers.")]
 DatasetName = Annotated[str | None, typer.Option(help="A dataset's name, or folder:PATH.")]
 DataDir = Annotated[Path | None, typer.Option(help="A folder to look for datasets in first.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never download.")]

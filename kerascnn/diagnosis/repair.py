@@ -30,6 +30,11 @@ ADDS_WORK = frozenset({"batch_norm", "skip"})
 RATE = "train.optimizer.learning_rate"
 # Of its weights, by the layer that changes most; about 1e-3 is healthy for any layer (cs231n).
 HEALTHY_STEP = 3e-3
+# Adam's steps don't depend on how large gradients are, so one rate fits most networks (Kingma 2014).
+ADAMS = frozenset({"adam", "adamw"})
+ADAMS_RATE = 1e-3
+# What is left where no rule names a cause, after the learning rate.
+WITHOUT_A_CAUSE = ("less_dropout", "batch_norm", "relu_he", "he")
 
 Outcome = Literal["learns", "leaves chance", "stays at chance", "diverges"]
 Train = Callable[[Recipe], "Diagnosis"]
@@ -215,8 +220,8 @@ def candidates(recipe: Recipe, base: Candidate, found: Diagnosis) -> list[Candid
     now = {**before, **base.changes}
     offered: list[Candidate] = []
     advised = [remedy for finding in found.findings for remedy in finding.remedies]
-    for remedy in ([_another_rate(found)] if found.undecided else []) + advised:
-        words, changes = _measured(remedy, found, now)
+    for remedy in advised if not found.healthy else [*_another_rate(found, now), *advised, *_usual(found, now)]:
+        words, changes = _measured(remedy, found, now, before)
         changes = {key: value for key, value in changes.items() if now.get(key) != value}
         more = base.and_also(words, changes)
         if changes and any(before.get(key) != value for key, value in more.changes.items()):
@@ -239,22 +244,53 @@ def judge(found: Diagnosis, seed: int) -> Training:
     return Training(seed, found.steps, loss, accuracy, outcome)
 
 
-def _measured(remedy: Advice, found: Diagnosis, now: Mapping[str, Any]) -> tuple[str, dict[str, Value]]:
-    """A remedy in words and keys. A tenth of the learning rate is a tenth of a tenth where steps are that large."""
+def _measured(
+    remedy: Advice, found: Diagnosis, now: Mapping[str, Any], before: Mapping[str, Any]
+) -> tuple[str, dict[str, Value]]:
+    """A remedy in words and keys, with a learning rate that the figures ask for."""
     changes = dict(remedy.changes)
     if RATE not in changes:
         return remedy.words, changes
     factor = the_rules().remedies[remedy.name].times[RATE]
-    powers = math.log(HEALTHY_STEP / _first_step(found)) / math.log(factor)
-    changes[RATE] = float(f"{now[RATE] * factor ** max(1, round(powers)):.6g}")
+    changes[RATE] = float(f"{_better_rate(factor, found, now, before):.6g}")
     return f"a learning rate of {changes[RATE]:g}", changes
 
 
-def _another_rate(found: Diagnosis) -> Advice:
-    """What is left where no rule names a cause: up or down, to a rate whose first step is healthy."""
-    name = "lower_rate" if _first_step(found) > HEALTHY_STEP else "higher_rate"
+def _better_rate(factor: float, found: Diagnosis, now: Mapping[str, Any], before: Mapping[str, Any]) -> float:
+    """A rate below or above the one now, as the factor is: about one at which the first step is healthy."""
+    rate, first = float(now[RATE]), float(before[RATE])
+    if (first - rate) * (factor - 1) > 0:
+        # Back towards the rate it had, which was wrong too: between the two.
+        return math.sqrt(first * rate)
+    if _uses_adam(now) and (ADAMS_RATE - rate) * (factor - 1) > 0:
+        return ADAMS_RATE
+    powers = math.log(HEALTHY_STEP / _first_step(found)) / math.log(factor)
+    return float(rate * factor ** max(1, round(powers)))
+
+
+def _uses_adam(now: Mapping[str, Any]) -> bool:
+    return now["train.optimizer.name"] in ADAMS
+
+
+def _another_rate(found: Diagnosis, now: Mapping[str, Any]) -> Iterator[Advice]:
+    """Up or down, to a rate whose first step is healthy; Adam's own default is left as it is."""
+    too_large = now[RATE] > ADAMS_RATE if _uses_adam(now) else _first_step(found) > HEALTHY_STEP
+    if not _uses_adam(now) or now[RATE] != ADAMS_RATE:
+        yield _advice("lower_rate" if too_large else "higher_rate")
+
+
+def _usual(found: Diagnosis, now: Mapping[str, Any]) -> Iterator[Advice]:
+    """What helps most networks, and is no change for the worse of this one."""
+    for name in WITHOUT_A_CAUSE:
+        unless = the_rules().remedies[name].unless
+        has_it = unless is not None and found.architecture.has(unless)
+        if not has_it and (name != "less_dropout" or now.get("dropout", 0) > the_rules().remedies[name].set["dropout"]):
+            yield _advice(name)
+
+
+def _advice(name: str) -> Advice:
     remedy = the_rules().remedies[name]
-    return Advice(name, remedy.words, remedy.solution, remedy.times)
+    return Advice(name, remedy.words, remedy.solution, remedy.changes({}) | remedy.times)
 
 
 def _first_step(found: Diagnosis) -> float:

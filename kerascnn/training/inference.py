@@ -146,13 +146,17 @@ def _predictor(model: keras.Model) -> Callable[[Pixels], Any]:
     """From a batch to its logits, without gradients."""
     import keras
 
-    if keras.backend.backend() == "torch":
-        from kerascnn.training.lowering.graph import lay_out, lower
+    with contextlib.suppress(NotLoweredError):
+        if keras.backend.backend() == "torch":
+            from kerascnn.training.lowering.graph import lay_out, lower
 
-        with contextlib.suppress(NotLoweredError):
             graph = lower(model)
             lay_out(model.variables)
             return graph.predict
+        if keras.backend.backend() == "tensorflow":
+            from kerascnn.training.lowering.tensorflow import FusedNetwork
+
+            return FusedNetwork(model).predict
     return model.predict_on_batch
 
 

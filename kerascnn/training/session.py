@@ -154,8 +154,8 @@ def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lamb
     choice = backends.choose_backend(options.backend, options.backend_reason)
     asked_allocator()
     check_builder(recipe.builder)
-    if options.execution == "lowered" and choice.name != "torch":
-        raise UsageError(f"--execution lowered: expected the backend torch, got {choice.name} ({choice.reason})")
+    if options.execution == "lowered" and choice.name == "jax":
+        raise UsageError(f"--execution lowered: expected torch or tensorflow, got jax ({choice.reason})")
     if options.data_dir is not None and not options.data_dir.is_dir():
         raise UsageError(f"--data-dir: expected a folder at {options.data_dir}, and there is none")
     classes = classes_of(recipe.dataset)
@@ -370,7 +370,7 @@ class _Session:
     def _resume_point(self, network: Network) -> Progress:
         """Put the newest whole checkpoint back; a run that was killed before its first begins again."""
         from kerascnn.training.checkpoint import list_checkpoints, newest_whole, set_damaged_aside
-        from kerascnn.training.state import identity_of, put_state
+        from kerascnn.training.state import identity_of, is_same, put_state
 
         if not list_checkpoints(self._run.checkpoints):
             if any(ev.of_kind(self._run.events(), ev.StepDone)):
@@ -382,7 +382,7 @@ class _Session:
             self._emit(ev.Warned(message=f"{message}; going on from {path.name}"))
         expected = identity_of(self._recipe, network.model, network.optimizer)
         for key, value in expected.items():
-            if checkpoint.identity.get(key) != value:
+            if not is_same(checkpoint.identity.get(key), value):
                 found = "other variables" if key == "variables" else repr(checkpoint.identity.get(key))
                 wanted = "those of this network" if key == "variables" else repr(value)
                 raise CheckpointError(f"{path}: expected {key} to be {wanted}, the checkpoint has {found}")

@@ -1,4 +1,5 @@
-"""A built Keras network as functions of torch over the same variables, channels last in memory.
+"""A built Keras network computed by a backend's own functions over the same variables, where Keras's way is slower.
 
-Keras stays the definition, the saver, and what computes a network with a layer that isn't in the set.
+``graph`` and ``layers`` say the whole network in torch's functions, ``adam`` its optimizer; ``tensorflow`` does so for
+BatchNorm. Keras stays the definition, the saver, and what computes all else.
 """

@@ -24,7 +24,7 @@ class Steps(Protocol):
     execution: str
     """Who computes the layers: ``keras``, or ``lowered``, see :mod:`kerascnn.training.lowering`."""
     not_lowered: str
-    """Why the network couldn't be lowered; empty where it is, or nobody wanted it."""
+    """Why the network couldn't be lowered; empty where it is, where nobody wanted it, or where that isn't slower."""
 
     def train(self, pixels: Pixels, labels: Labels, *, observe: bool = False) -> tuple[Any, Any, Any]:
         """One optimizer step.
@@ -58,19 +58,19 @@ def make_steps(
     one of :data:`kerascnn.training.backend.EXECUTIONS`.
 
     Raises:
-        NotLoweredError: ``execution`` is ``lowered``, and the network can't be, or the backend isn't torch.
+        NotLoweredError: ``execution`` is ``lowered``, and the network can't be, or the backend is JAX.
     """
     backend = keras.backend.backend()
     if backend == "torch":
         from kerascnn.training.steps.torch import TorchSteps
 
         return TorchSteps(model, optimizer, train, observed, execution)
-    if execution == "lowered":
-        raise NotLoweredError(f"a network can be lowered on torch alone, and this is {backend}")
     if backend == "tensorflow":
         from kerascnn.training.steps.tensorflow import TensorflowSteps
 
-        return TensorflowSteps(model, optimizer, train, observed, pixels)
+        return TensorflowSteps(model, optimizer, train, observed, pixels, execution)
+    if execution == "lowered":
+        raise NotLoweredError(f"a network can be lowered on torch and TensorFlow, and this is {backend}")
     from kerascnn.training.steps.jax import JaxSteps
 
     return JaxSteps(model, optimizer, train, observed)

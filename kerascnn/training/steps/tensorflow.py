@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from kerascnn.data.formats import Labels, Pixels
+from kerascnn.errors import NotLoweredError
 from kerascnn.recipe import Train
+from kerascnn.training.lowering.tensorflow import FusedNetwork
 from kerascnn.training.steps import count_right, cross_entropy, decayed
 
 
@@ -26,8 +28,20 @@ class TensorflowSteps:
         train: Train,
         observed: Sequence[int],
         pixels: str,
+        execution: str,
     ) -> None:
-        self._model = model
+        """Lower the network unless ``execution`` is ``keras``.
+
+        Raises:
+            NotLoweredError: ``execution`` is ``lowered``, and there is nothing to lower.
+        """
+        self._compute: Callable[..., Any] = model
+        if execution != "keras":
+            try:
+                self._compute, self.execution = FusedNetwork(model), "lowered"
+            except NotLoweredError:
+                if execution == "lowered":
+                    raise
         self._optimizer = optimizer
         self._recipe = train
         self._variables = model.trainable_variables
@@ -50,7 +64,7 @@ class TensorflowSteps:
 
     def _train_eagerly(self, x: Any, y: Any) -> tuple[Any, Any, Any]:
         with tf.GradientTape() as tape:
-            logits = self._model(x, training=True)
+            logits = self._compute(x, training=True)
             loss = cross_entropy(y, logits, self._recipe.label_smoothing)
             scaled = self._optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, [variable.value for variable in self._variables])
@@ -67,7 +81,7 @@ class TensorflowSteps:
         return loss, count_right(y, logits), norms
 
     def _evaluate_eagerly(self, x: Any, y: Any) -> tuple[Any, Any]:
-        logits = self._model(x, training=False)
+        logits = self._compute(x, training=False)
         return cross_entropy(y, logits, 0.0), count_right(y, logits)
 
 

@@ -1,0 +1,99 @@
+"""On TensorFlow a network is lowered in its BatchNorm alone: by the fused kernel, where Keras composes it of many.
+
+Everything else is Keras's own call, which TensorFlow's graph runs as fast as what one writes by hand (docs/results.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.models.functional import Functional, operation_fn
+
+from kerascnn.data.formats import Pixels
+from kerascnn.errors import NotLoweredError
+
+Call = Callable[..., Any]
+
+IMAGE = 4
+"""Dimensions of a batch of images."""
+
+
+class FusedNetwork:
+    """Computes what a Keras network computes, over the network's own variables."""
+
+    def __init__(self, model: Functional) -> None:
+        """Take a functional network.
+
+        Raises:
+            NotLoweredError: it is of another kind, or has no BatchNorm that the fused kernel computes.
+        """
+        if type(model) is not Functional:
+            raise NotLoweredError(f"{model.name}: expected a functional network")
+        self._model = model
+        self._fused = {id(layer): layer for layer in model.layers if is_fusible(layer)}
+        if not self._fused:
+            raise NotLoweredError(f"{model.name}: no BatchNorm to fuse")
+        self._predict = tf.function(
+            partial(self, training=False), input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)]
+        )
+
+    def __call__(self, pixels: Any, *, training: bool = False) -> Any:
+        """The network's output.
+
+        Args:
+            pixels: a tensor ``(batch, height, width, channels)``.
+            training: as Keras's own.
+        """
+
+        def call_of(operation: Any) -> Call:
+            if id(operation) in self._fused:
+                # What it was called with besides is Keras's default; images have no mask.
+                return lambda images, **_: batch_norm(operation, images, training=training)
+            call: Call = operation_fn(operation, training=training)
+            return call
+
+        (output,) = keras.tree.flatten(self._model._run_through_graph([pixels], operation_fn=call_of))
+        return output
+
+    def predict(self, pixels: Pixels) -> Any:
+        """The network's output for a batch in inference mode, as an array."""
+        return self._predict(tf.constant(pixels)).numpy()
+
+
+def is_fusible(layer: Any) -> bool:
+    """Whether the fused kernel computes what this layer does: BatchNorm of images over their channels, in float32."""
+    if type(layer) is not keras.layers.BatchNormalization:
+        return False
+    asked: Any = layer
+    by_channel = len(asked.input.shape) == IMAGE and asked.axis in (-1, IMAGE - 1)
+    return by_channel and asked.variable_dtype == "float32" and not asked.renorm and not asked.synchronized
+
+
+def batch_norm(layer: Any, images: Any, *, training: bool) -> Any:
+    """A BatchNorm layer's output; in training its moving statistics follow, as Keras's do.
+
+    Args:
+        layer: one that :func:`is_fusible`.
+        images: ``(batch, height, width, channels)``, of any float type: Keras computes in float32, and so does this.
+        training: whether the batch's own statistics count, unless the layer is frozen.
+    """
+    x = tf.cast(images, tf.float32)
+    channels = x.shape[-1]
+    gamma = tf.ones(channels) if layer.gamma is None else layer.gamma.value
+    beta = tf.zeros(channels) if layer.beta is None else layer.beta.value
+    settings = {"epsilon": layer.epsilon, "is_training": training and layer.trainable}
+    mean, variance = layer.moving_mean, layer.moving_variance
+    if not settings["is_training"]:
+        y, _, _ = tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, mean.value, variance.value, **settings)
+        return tf.cast(y, layer.compute_dtype)
+    y, of_batch, unbiased = tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, **settings)
+    count = tf.cast(tf.size(x) // channels, tf.float32)
+    # Keras divides the variance by n, the kernel by n - 1.
+    biased = unbiased * (tf.maximum(count - 1, 1) / count)
+    for moving, now in ((mean, of_batch), (variance, biased)):
+        moving.assign(moving * layer.momentum + now * (1 - layer.momentum))
+    return tf.cast(y, layer.compute_dtype)
