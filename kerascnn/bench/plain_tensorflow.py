@@ -30,7 +30,9 @@ class Weights:
         """A convolution that keeps the images' size, or halves it."""
         kernel = self._draw((size, size, inputs, width))
         add_bias = self._bias(width) if bias else lambda x: x
-        return lambda x: add_bias(tf.nn.conv2d(x, kernel, stride, "SAME"))
+        # TensorFlow's "SAME" would pad one side more than the other where images are halved.
+        sides = ((0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0))
+        return lambda x: add_bias(tf.nn.conv2d(x, kernel, stride, "SAME" if stride == 1 else sides))
 
     def dense(self, inputs: int, width: int) -> Layer:
         """A fully connected layer."""
@@ -45,9 +47,9 @@ class Weights:
         self.moving += [mean, variance]
 
         def run(x: Any) -> Any:
-            y, of_batch, squared = tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, epsilon=1e-3, is_training=True)
+            y, of_batch, squared = tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, epsilon=1e-5, is_training=True)
             for moving, now in ((mean, of_batch), (variance, squared)):
-                moving.assign_sub(0.01 * (moving - now))
+                moving.assign_sub(0.1 * (moving - now))
             return y
 
         return run

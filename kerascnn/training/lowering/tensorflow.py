@@ -85,15 +85,25 @@ def batch_norm(layer: Any, images: Any, *, training: bool) -> Any:
     channels = x.shape[-1]
     gamma = tf.ones(channels) if layer.gamma is None else layer.gamma.value
     beta = tf.zeros(channels) if layer.beta is None else layer.beta.value
-    settings = {"epsilon": layer.epsilon, "is_training": training and layer.trainable}
     mean, variance = layer.moving_mean, layer.moving_variance
-    if not settings["is_training"]:
-        y, _, _ = tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, mean.value, variance.value, **settings)
-        return tf.cast(y, layer.compute_dtype)
-    y, of_batch, unbiased = tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, **settings)
+    of_batch = training and layer.trainable
+    # TensorFlow's function around the kernel would raise a small epsilon; the kernel wants no statistics in training.
+    statistics = (tf.zeros(0), tf.zeros(0)) if of_batch else (mean.value, variance.value)
+    y, batch_mean, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=x,
+        scale=gamma,
+        offset=beta,
+        mean=statistics[0],
+        variance=statistics[1],
+        epsilon=layer.epsilon,
+        is_training=of_batch,
+    )
+    y = tf.cast(y, layer.compute_dtype)
+    if not of_batch:
+        return y
     count = tf.cast(tf.size(x) // channels, tf.float32)
     # Keras divides the variance by n, the kernel by n - 1.
     biased = unbiased * (tf.maximum(count - 1, 1) / count)
-    for moving, now in ((mean, of_batch), (variance, biased)):
+    for moving, now in ((mean, batch_mean), (variance, biased)):
         moving.assign(moving * layer.momentum + now * (1 - layer.momentum))
-    return tf.cast(y, layer.compute_dtype)
+    return y
