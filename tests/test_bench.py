@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from kerascnn.bench.figures import median_interval, quartiles
 from kerascnn.bench.turns import Finished, Turns
 from kerascnn.bench.twins import CHANNELS_FIRST, CHANNELS_LAST, TF_FUNCTION, TF_FUNCTION_XLA, TWIN_NAMES
 from kerascnn.catalog import load_recipe
+from kerascnn.cli import app
 from kerascnn.cli.bench import make_variants
 from kerascnn.errors import UsageError
 from kerascnn.training import backend as backends
@@ -99,6 +101,7 @@ def turns_there_and_back(names: Sequence[str], blocks: int) -> list[str]:
         (["resnet110_cifar", "--against", "plain"], "did you mean 'resnet20_cifar'"),
         (["--against", "pytorch"], "expected plain or allocator, got 'pytorch'"),
         (["cnn2_cifra"], "did you mean 'cnn2_cifar'"),
+        (["cnn2_cifar", "--precision", "bfloat16"], "mixed_bfloat16"),
         (["--backend", "pytorch"], "did you mean 'torch'"),
     ],
 )
@@ -133,6 +136,14 @@ def test_a_variant_that_fails_is_named_with_its_last_words(kerascnn_command: Com
     assert "expected a GPU (--device gpu)" in done.stderr
 
 
+def test_what_is_written_in_tensorflow_is_held_against_in_float32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "installed_backends", lambda: ["tensorflow"])
+    asked = ["bench", "cnn2_cifar", "--backend", "tensorflow", "--against", "plain", "--precision", "mixed_float16"]
+    shown = CliRunner().invoke(app, asked)
+    assert isinstance(shown.exception, UsageError)
+    assert "expected float32" in str(shown.exception)
+
+
 @pytest.mark.backend
 @pytest.mark.parametrize("name", TWIN_NAMES)
 def test_a_twin_is_the_same_network(name: str, keras: Any, backend: str) -> None:
@@ -154,6 +165,40 @@ def test_a_twin_is_the_same_network(name: str, keras: Any, backend: str) -> None
         found = twin(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255).numpy()
     assert np.ptp(expected) > 0.01
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_a_twin_computes_in_the_precision_that_is_asked_for(
+    precision: str, keras: Any, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if backend != "torch":
+        pytest.skip("PyTorch's twins")
+    import torch
+
+    from kerascnn.bench import plain_torch
+
+    seen = []
+
+    class Watched(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = torch.nn.Linear(12, 10)
+
+        def forward(self, x: Any) -> Any:
+            logits = self.dense(x.flatten(1))
+            seen.append((logits.dtype, self.dense.weight.dtype, self.dense.weight.sum().item()))
+            return logits
+
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 2, 2, 3), np.uint8)
+    train = load_recipe("cnn2_cifar", {"train.precision": precision, "train.batch_size": 4}).train
+    turns = Turns(io.StringIO("2\n\n"), io.StringIO())
+    monkeypatch.setitem(plain_torch.TWINS, "watched", Watched)
+    with pytest.raises(Finished):
+        plain_torch.train_plain("watched", train, pixels, np.arange(8), turns, channels_last=True, device="cpu")
+    computed = {"mixed_bfloat16": torch.bfloat16, "mixed_float16": torch.float16}.get(precision, torch.float32)
+    assert [one[:2] for one in seen] == [(computed, torch.float32)] * 2
+    assert seen[0][2] != seen[1][2]
 
 
 @pytest.mark.backend

@@ -103,6 +103,10 @@ TWINS: dict[str, Callable[[], Any]] = {
 }
 
 
+# PyTorch's own way to a mixed precision: weights in float32, an operation in what suits it.
+MIXED = {"mixed_bfloat16": torch.bfloat16, "mixed_float16": torch.float16}
+
+
 def make_optimizer(model: Any, train: Train) -> Any:
     """The recipe's optimizer as PyTorch has it."""
     asked = train.optimizer
@@ -125,7 +129,7 @@ def train_plain(
 
     Args:
         name: one of :data:`TWINS`.
-        train: batch size and optimizer are taken from it; pixels are scaled to [0, 1], nothing is varied.
+        train: batch size, optimizer and precision are taken from it; pixels are scaled to [0, 1], nothing is varied.
         pixels: uint8 ``(n, height, width, channels)``, in memory for as long as the training lasts.
         labels: int64 ``(n,)``.
         turns: says when the next steps may begin.
@@ -137,6 +141,8 @@ def train_plain(
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model = TWINS[name]().to(place).to(memory_format=layout).train()
     optimizer = make_optimizer(model, train)
+    lower = MIXED.get(train.precision)
+    scaler = torch.amp.GradScaler(place.type, enabled=lower is torch.float16)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     targets = torch.from_numpy(labels)
     seen, loss_sum, right = 0, 0.0, 0
@@ -150,10 +156,12 @@ def train_plain(
         x = images[chosen].to(place).to(memory_format=layout).float() / 255
         y = targets[chosen].to(place)
         optimizer.zero_grad()
-        logits = model(x)
-        loss = functional.cross_entropy(logits, y)
-        loss.backward()
-        optimizer.step()
+        with torch.autocast(place.type, lower, enabled=lower is not None):
+            logits = model(x)
+            loss = functional.cross_entropy(logits, y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
         seen += len(y)
         loss_sum += loss.item() * len(y)
         right += (logits.argmax(1) == y).sum().item()

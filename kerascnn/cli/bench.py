@@ -37,6 +37,7 @@ def bench(
     backend: Backends = None,
     against: Against = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="By default each recipe's own.")] = None,
+    precision: Annotated[str | None, typer.Option(help="By default each recipe's own.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Of steps that count, a network and variant.")] = 30.0,
     device: Device = "auto",
     catalog: Catalog = None,
@@ -51,9 +52,16 @@ def bench(
             f"--against plain: expected networks that are written by hand too, {', '.join(TWIN_NAMES)}, "
             f"got {without[0]!r}{nearest(without[0], TWIN_NAMES)}"
         )
-    changes = {} if batch_size is None else {"train.batch_size": batch_size}
+    asked = {"train.batch_size": batch_size, "train.precision": precision}
+    changes = {key: value for key, value in asked.items() if value is not None}
     recipes = [load_recipe(name, changes, catalog=catalog) for name in names]
     variants = make_variants(backend or [], references)
+    in_full = any(variant.kind in ("tf_function", "tf_function_xla") for variant in variants)
+    if in_full and (mixed := [recipe for recipe in recipes if recipe.train.precision != "float32"]):
+        raise UsageError(
+            f"--against plain: expected float32, as the networks written in TensorFlow have it, got "
+            f"{mixed[0].train.precision} for {mixed[0].name}"
+        )
     reports = []
     for recipe in recipes:
         with _status() as tell:
