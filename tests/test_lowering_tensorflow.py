@@ -104,6 +104,15 @@ def test_every_setting_computes_what_keras_computes(keras: Any, settings: dict[s
     assert_near(results[1], results[0], 1e-5)
 
 
+def test_bytes_become_numbers_as_keras_makes_them(keras: Any) -> None:
+    from kerascnn.training.lowering.tensorflow import FusedNetwork
+
+    inputs = keras.Input((5, 6, 3))
+    model = keras.Model(inputs, keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(inputs)))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 6, 3), np.uint8)
+    np.testing.assert_allclose(FusedNetwork(model).predict(pixels), model.predict_on_batch(pixels), rtol=1e-5)
+
+
 def test_one_value_a_channel_has_no_variance(keras: Any) -> None:
     from kerascnn.training.lowering.tensorflow import FusedNetwork
 

@@ -56,7 +56,8 @@ class FusedNetwork:
             call: Call = operation_fn(operation, training=training)
             return call
 
-        (output,) = keras.tree.flatten(self._model._run_through_graph([pixels], operation_fn=call_of))
+        inputs = self._model._standardize_inputs(pixels)
+        (output,) = keras.tree.flatten(self._model._run_through_graph(inputs, operation_fn=call_of))
         return output
 
     def predict(self, pixels: Pixels) -> Any:
