@@ -162,21 +162,21 @@ def read(asked: argparse.Namespace) -> dict[str, Any]:
         for number in range(asked.rounds):
             for reading in list(readers.values())[:: -1 if number % 2 else 1]:
                 reading.seconds.append(read_once(reading)["seconds"])
-        memory = {name: peak_mb(reading.process.pid) for name, reading in readers.items()}
+        memory = {name: held_mb(reading.process.pid) for name, reading in readers.items()}
     ours = readers[OURS].seconds
     found: dict[str, Any] = {}
     for name, reading in readers.items():
         rate = quartiles([images[name] / seconds for seconds in reading.seconds])
         found[name] = {"images_per_s": [round(value) for value in (rate.median, rate.low, rate.high)]}
-        found[name]["peak_mb"] = memory[name]
+        found[name]["held_mb"] = memory[name]
         if name != OURS:
             over = median_interval([its / our for our, its in zip(ours, reading.seconds, strict=True)])
             found[name]["ours_over_it"] = [round(value, 2) for value in (over.median, over.low, over.high)]
     return {"images": images[OURS], "rounds": asked.rounds, "readers": found}
 
 
-def peak_mb(pid: int) -> int:
-    """What a process and its workers hold of their own, in MB."""
+def held_mb(pid: int) -> int:
+    """What a process and its workers hold of their own after their last epoch, in MB."""
     import psutil
 
     main = psutil.Process(pid)
@@ -215,6 +215,9 @@ def train(asked: argparse.Namespace) -> dict[str, Any]:
         "train.augment": {"random_resized_crop": True, "flip": True},
     }
     recipe = kerascnn.load_recipe("resnet20_cifar", changes)
+    sizes = [len(list((asked.folder / split).rglob("*.jpg"))) for split in ("train", "val")]
+    if sizes[0] < steps * BATCH or sizes[1] < validations * BATCH:
+        raise SystemExit(f"expected a folder made with --images 1024 or more, got {sizes[0]} and {sizes[1]} files")
     with tempfile.TemporaryDirectory() as runs:
         kerascnn.train(recipe, runs_folder=runs, options=kerascnn.Options(backend=asked.backend, device="cpu"))
     waited: dict[str, list[float]] = {"first of the run": [], "first of an epoch": [], "first of a validation": []}

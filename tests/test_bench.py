@@ -232,6 +232,37 @@ def test_a_twin_in_tensorflow_is_the_same_network(name: str, keras: Any, backend
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
+@pytest.mark.backend
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"name": "adam", "learning_rate": 0.01},
+        {"name": "sgd", "learning_rate": 0.01, "momentum": 0.9},
+        {"name": "sgd", "learning_rate": 0.01, "momentum": 0.9, "nesterov": True},
+    ],
+    ids=str,
+)
+def test_what_is_written_in_tensorflow_updates_as_keras_does(
+    optimizer: dict[str, Any], keras: Any, backend: str
+) -> None:
+    if backend != "tensorflow":
+        pytest.skip("TensorFlow's twins")
+    import tensorflow as tf
+
+    from kerascnn.bench.plain_tensorflow import Weights, make_update
+    from kerascnn.training.optimizer import make_optimizer
+
+    train = load_recipe("resnet20_cifar", {"train.optimizer": optimizer, "train.weight_decay": 0.0}).train
+    weights, ours = Weights(), keras.Variable([0.1, -0.2, 0.3])
+    weights.trainable.append(tf.Variable([0.1, -0.2, 0.3]))
+    update, by_keras = make_update(weights, train), make_optimizer(train, [ours])
+    by_keras.learning_rate = optimizer["learning_rate"]
+    for gradient in ([1.0, 0.5, -2.0], [0.3, -0.1, 0.2], [1.0, 1.0, 1.0]):
+        update([tf.constant(gradient)])
+        by_keras.apply([tf.constant(gradient)], [ours])
+    np.testing.assert_allclose(weights.trainable[0].numpy(), np.array(ours.value), rtol=1e-4)
+
+
 def copy_weights(model: Any, twin: Any) -> None:
     """Give both the same weights, BatchNorm's statistics among them no trivial ones."""
     import torch

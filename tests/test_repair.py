@@ -262,6 +262,20 @@ def test_a_rate_that_was_changed_too_far_goes_half_the_way_back() -> None:
     assert trials == [{RATE: 10.0}, {RATE: pytest.approx(0.01)}]
 
 
+def test_what_is_still_being_warmed_up_is_not_touched() -> None:
+    train = Trainings(lambda *_: WELL)
+    short, long = (change_recipe(BROKEN, {"train.warm_up.steps": steps, RATE: 1e-6}) for steps in (59, 60))
+    assert list(try_remedies(long, diagnosis(1.0), train)) == []
+    assert list(try_remedies(short, diagnosis(1.0), train))
+
+
+def test_a_first_step_that_was_warmed_up_is_counted_in_full() -> None:
+    warm = {"train.warm_up.steps": 10, "train.warm_up.factor": 0.01, "train.optimizer.name": "sgd", RATE: 1e-3}
+    ill = diagnosis(1.0, finding("steps too large", "lower_rate"), largest_step=3e-3)
+    trial = next(try_remedies(change_recipe(BROKEN, warm), ill, Trainings(lambda *_: WELL)))
+    assert trial.candidate.changes == {RATE: 1e-5}
+
+
 def test_at_chance_a_warning_is_followed_too() -> None:
     train = Trainings(lambda changes, _: WELL if changes == BATCH_NORM else diagnosis(1.0))
     trials = list(try_remedies(BROKEN, diagnosis(1.0, replace(STUCK, severity="warning")), train))

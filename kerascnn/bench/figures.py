@@ -63,7 +63,8 @@ def report(recipe: Recipe, found: Sequence[Measured]) -> dict[str, Any]:
     by_name = {measured.variant.name: measured for measured in found}
     peak = max(measured.facts["product_flops"] for measured in found)
     operations = None
-    if recipe.card.multiply_adds is not None:
+    # The product is one of float32.
+    if recipe.card.multiply_adds is not None and recipe.train.precision == "float32":
         operations = PASSES * OPERATIONS * recipe.card.multiply_adds
     blocks = sorted((block for measured in found for block in measured.blocks), key=lambda block: block.began)
     start = blocks[0].began
@@ -85,6 +86,7 @@ def report(recipe: Recipe, found: Sequence[Measured]) -> dict[str, Any]:
     return {
         "model": recipe.name,
         "batch_size": recipe.train.batch_size,
+        "precision": recipe.train.precision,
         "product_flops": peak,
         "variants": variants,
         "blocks": [{**asdict(block), "began": block.began - start} for block in blocks],

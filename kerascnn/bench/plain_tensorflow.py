@@ -47,8 +47,10 @@ class Weights:
         self.moving += [mean, variance]
 
         def run(x: Any) -> Any:
-            y, of_batch, squared = tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, epsilon=1e-5, is_training=True)
-            for moving, now in ((mean, of_batch), (variance, squared)):
+            y, batch_mean, batch_variance = tf.compat.v1.nn.fused_batch_norm(
+                x, gamma, beta, epsilon=1e-5, is_training=True
+            )
+            for moving, now in ((mean, batch_mean), (variance, batch_variance)):
                 moving.assign_sub(0.1 * (moving - now))
             return y
 
@@ -161,11 +163,15 @@ TWINS: dict[str, Callable[[Weights], Layer]] = {
 def make_update(weights: Weights, train: Train) -> Callable[[Sequence[Any]], None]:
     """The recipe's optimizer by TensorFlow's fused kernels."""
     asked = train.optimizer
-    slots = [[tf.Variable(tf.zeros_like(one)) for one in weights.trainable] for _ in range(2)]
+
+    def slots() -> list[Any]:
+        return [tf.Variable(tf.zeros_like(one)) for one in weights.trainable]
+
     if isinstance(asked, Sgd):
+        velocities = slots()
 
         def momentum(gradients: Sequence[Any]) -> None:
-            for weight, gradient, velocity in zip(weights.trainable, gradients, slots[0], strict=True):
+            for weight, gradient, velocity in zip(weights.trainable, gradients, velocities, strict=True):
                 tf.raw_ops.ResourceApplyKerasMomentum(
                     var=weight.handle,
                     accum=velocity.handle,
@@ -176,10 +182,10 @@ def make_update(weights: Weights, train: Train) -> Callable[[Sequence[Any]], Non
                 )
 
         return momentum
-    powers = tf.Variable([asked.beta_1, asked.beta_2])
+    powers, firsts, seconds = tf.Variable([asked.beta_1, asked.beta_2]), slots(), slots()
 
     def adam(gradients: Sequence[Any]) -> None:
-        for weight, gradient, first, second in zip(weights.trainable, gradients, *slots, strict=True):
+        for weight, gradient, first, second in zip(weights.trainable, gradients, firsts, seconds, strict=True):
             tf.raw_ops.ResourceApplyAdam(
                 var=weight.handle,
                 m=first.handle,
@@ -197,9 +203,10 @@ def make_update(weights: Weights, train: Train) -> Callable[[Sequence[Any]], Non
     return adam
 
 
-def hide_gpus() -> None:
-    """Let this process compute on the CPU alone."""
-    tf.config.set_visible_devices([], "GPU")
+def share_gpus() -> None:
+    """Take a GPU's memory as it is needed: other variants wait on the same one."""
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def train_plain(name: str, train: Train, pixels: Pixels, labels: Labels, turns: Turns, *, xla: bool) -> None:

@@ -137,12 +137,13 @@ def train_pytorch_twin(recipe: Recipe, device: str, turns: Turns, *, channels_la
 def train_tensorflow_twin(recipe: Recipe, device: str, turns: Turns, *, xla: bool) -> None:
     """The same network in TensorFlow's own operations."""
     began = time.perf_counter()
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     with backends.unheard():
-        from kerascnn.bench.plain_tensorflow import hide_gpus, train_plain
+        from kerascnn.bench.plain_tensorflow import share_gpus, train_plain
 
     importing = time.perf_counter() - began
-    if device == "cpu":
-        hide_gpus()
+    share_gpus()
     pixels, labels = made_up_images(recipe)
     turns.tell({"device": backends.device_name("tensorflow"), **_facts("tensorflow", importing, began)})
     train_plain(recipe.name, recipe.train, pixels, labels, turns, xla=xla)

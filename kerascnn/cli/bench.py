@@ -56,8 +56,8 @@ def bench(
     changes = {key: value for key, value in asked.items() if value is not None}
     recipes = [load_recipe(name, changes, catalog=catalog) for name in names]
     variants = make_variants(backend or [], references)
-    in_full = any(variant.kind in ("tf_function", "tf_function_xla") for variant in variants)
-    if in_full and (mixed := [recipe for recipe in recipes if recipe.train.precision != "float32"]):
+    written_in_tensorflow = any(one.kind != "kerascnn" and one.backend == "tensorflow" for one in variants)
+    if written_in_tensorflow and (mixed := [recipe for recipe in recipes if recipe.train.precision != "float32"]):
         raise UsageError(
             f"--against plain: expected float32, as the networks written in TensorFlow have it, got "
             f"{mixed[0].train.precision} for {mixed[0].name}"
@@ -134,7 +134,8 @@ def _status() -> Iterator[Callable[[str], None]]:
 def _print(found: dict[str, Any]) -> None:
     """One network's variants, under its name."""
     references = list(dict.fromkeys(name for variant in found["variants"] for name in variant["ratios"]))
-    columns = [(f"{found['model']} ({found['batch_size']})", "left"), ("images/s", "right")]
+    how = str(found["batch_size"]) + (f", {found['precision']}" if found["precision"] != "float32" else "")
+    columns = [(f"{found['model']} ({how})", "left"), ("images/s", "right")]
     columns += [(f"over {name}", "right") for name in references]
     columns += [("of peak", "right"), ("first step", "right"), ("memory", "right")]
     rows = []

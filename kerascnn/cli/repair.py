@@ -47,7 +47,7 @@ def repair(
     """
     trials: list[Trial] = []
     interrupted = False
-    if needs_repair(found):
+    if needs_repair(recipe, found):
         say(f"--fix: at most {MOST_TRAININGS} trainings of at most {examiner.steps} steps; Ctrl-C ends it")
     try:
         for trial in try_remedies(
@@ -60,13 +60,14 @@ def repair(
     repaired = Repair(tuple(trials))
     if as_json:
         print_json({**found.to_dict(), "repair": {**repaired.to_dict(), "interrupted": interrupted}})
-    elif not needs_repair(found):
-        typer.echo("\nnothing to fix")
+    elif not needs_repair(recipe, found):
+        still = f": its warm-up takes {recipe.train.warm_up.steps} steps" if found.undecided else ""
+        typer.echo(f"\nnothing to fix{still}")
     else:
         _print(repaired, recipe, found, changes, catalog)
     if interrupted:
         return 130
-    return 0 if not needs_repair(found) or repaired.solution is not None else 1
+    return 0 if not needs_repair(recipe, found) or repaired.solution is not None else 1
 
 
 def _tell(event: ev.Event) -> None:

@@ -34,7 +34,7 @@ HEALTHY_STEP = 3e-3
 ADAMS = frozenset({"adam", "adamw"})
 ADAMS_RATE = 1e-3
 # What is left where no rule names a cause, after the learning rate.
-WITHOUT_A_CAUSE = ("less_dropout", "batch_norm", "relu_he", "he")
+WITHOUT_A_CAUSE = ("less_dropout", "relu_he", "he", "batch_norm")
 
 Outcome = Literal["learns", "leaves chance", "stays at chance", "diverges"]
 Train = Callable[[Recipe], "Diagnosis"]
@@ -138,9 +138,9 @@ class Repair:
         }
 
 
-def needs_repair(found: Diagnosis) -> bool:
-    """Whether a network has a verdict, or ended its short run at chance without one."""
-    return not found.healthy or found.undecided
+def needs_repair(recipe: Recipe, found: Diagnosis) -> bool:
+    """Whether a network has a verdict, or ended its short run at chance without one, and not for being warmed up."""
+    return not found.healthy or (found.undecided and found.steps > recipe.train.warm_up.steps)
 
 
 def try_remedies(
@@ -160,7 +160,7 @@ def try_remedies(
     Yields:
         Each trial as it ends; one that works is the last.
     """
-    waiting = candidates(recipe, Candidate(), found) if needs_repair(found) else []
+    waiting = candidates(recipe, Candidate(), found) if needs_repair(recipe, found) else []
     tried: list[Mapping[str, Value]] = []
     left = MOST_TRAININGS
     while waiting:
@@ -211,6 +211,8 @@ def try_candidate(
 def candidates(recipe: Recipe, base: Candidate, found: Diagnosis) -> list[Candidate]:
     """What a diagnosis advises, each beside what is changed already; what costs nothing comes first.
 
+    Where it has no verdict, a better learning rate stands before its warnings' remedies, and what mostly helps behind.
+
     Args:
         recipe: as it was in the beginning.
         base: how it was changed before it was diagnosed.
@@ -220,7 +222,9 @@ def candidates(recipe: Recipe, base: Candidate, found: Diagnosis) -> list[Candid
     now = {**before, **base.changes}
     offered: list[Candidate] = []
     advised = [remedy for finding in found.findings for remedy in finding.remedies]
-    for remedy in advised if not found.healthy else [*_another_rate(found, now), *advised, *_usual(found, now)]:
+    if found.healthy:
+        advised = [*_another_rate(found, now), *advised, *_usual(found, now)]
+    for remedy in advised:
         words, changes = _measured(remedy, found, now, before)
         changes = {key: value for key, value in changes.items() if now.get(key) != value}
         more = base.and_also(words, changes)
@@ -264,7 +268,7 @@ def _better_rate(factor: float, found: Diagnosis, now: Mapping[str, Any], before
         return math.sqrt(first * rate)
     if _uses_adam(now) and (ADAMS_RATE - rate) * (factor - 1) > 0:
         return ADAMS_RATE
-    powers = math.log(HEALTHY_STEP / _first_step(found)) / math.log(factor)
+    powers = math.log(HEALTHY_STEP / _first_step(found, now)) / math.log(factor)
     return float(rate * factor ** max(1, round(powers)))
 
 
@@ -274,9 +278,9 @@ def _uses_adam(now: Mapping[str, Any]) -> bool:
 
 def _another_rate(found: Diagnosis, now: Mapping[str, Any]) -> Iterator[Advice]:
     """Up or down, to a rate whose first step is healthy; Adam's own default is left as it is."""
-    too_large = now[RATE] > ADAMS_RATE if _uses_adam(now) else _first_step(found) > HEALTHY_STEP
+    too_large = now[RATE] > ADAMS_RATE if _uses_adam(now) else _first_step(found, now) > HEALTHY_STEP
     if not _uses_adam(now) or now[RATE] != ADAMS_RATE:
-        yield _advice("lower_rate" if too_large else "higher_rate")
+        yield _advice("lower_rate" if too_large else "higher_rate", now)
 
 
 def _usual(found: Diagnosis, now: Mapping[str, Any]) -> Iterator[Advice]:
@@ -285,21 +289,22 @@ def _usual(found: Diagnosis, now: Mapping[str, Any]) -> Iterator[Advice]:
         unless = the_rules().remedies[name].unless
         has_it = unless is not None and found.architecture.has(unless)
         if not has_it and (name != "less_dropout" or now.get("dropout", 0) > the_rules().remedies[name].set["dropout"]):
-            yield _advice(name)
+            yield _advice(name, now)
 
 
-def _advice(name: str) -> Advice:
+def _advice(name: str, now: Mapping[str, Any]) -> Advice:
     remedy = the_rules().remedies[name]
-    return Advice(name, remedy.words, remedy.solution, remedy.changes({}) | remedy.times)
+    return Advice(name, remedy.words, remedy.solution, remedy.changes({RATE: now[RATE]}))
 
 
-def _first_step(found: Diagnosis) -> float:
-    """The largest change of a layer over its weights at the first step.
+def _first_step(found: Diagnosis, now: Mapping[str, Any]) -> float:
+    """The largest change of a layer over its weights at the first step, as it were without a warm-up.
 
     That is taken with the initial weights, before it can have done any harm.
     """
     steps = [value for value in found.signals[0].update_over_weight if value and math.isfinite(value)]
-    return max(steps, default=HEALTHY_STEP)
+    share = now["train.warm_up.factor"] if now["train.warm_up.steps"] else 1.0
+    return max(steps) / share if steps else HEALTHY_STEP
 
 
 def _additions(recipe: Recipe, trial: Trial, found: Diagnosis) -> list[Candidate]:

@@ -115,7 +115,8 @@ class Engine:
     def _upcoming(self) -> Iterator[Callable[[], Batch]]:
         """What makes each batch from here on: the rest of this epoch, its validation, the next epoch, without an end.
 
-        One stream for all of them, so that no epoch begins by waiting for its first batch.
+        One stream for all of them, so that no epoch begins by waiting for its first batch; without an end, since a run
+        may be extended at any time.
         """
         first = self._progress.step_in_epoch
         for epoch in itertools.count(self._progress.epoch):

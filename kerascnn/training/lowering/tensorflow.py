@@ -18,7 +18,7 @@ from kerascnn.errors import NotLoweredError
 
 Call = Callable[..., Any]
 
-IMAGE = 4
+IMAGE_RANK = 4
 """Dimensions of a batch of images."""
 
 
@@ -34,7 +34,7 @@ class FusedNetwork:
         if type(model) is not Functional:
             raise NotLoweredError(f"{model.name}: expected a functional network")
         self._model = model
-        self._fused = {id(layer): layer for layer in model.layers if is_fusible(layer)}
+        self._fused = {id(layer) for layer in model.layers if is_fusible(layer)}
         if not self._fused:
             raise NotLoweredError(f"{model.name}: no BatchNorm to fuse")
         self._predict = tf.function(
@@ -50,7 +50,8 @@ class FusedNetwork:
         """
 
         def call_of(operation: Any) -> Call:
-            if id(operation) in self._fused:
+            # The gradient through a frozen one's fixed statistics has no repeatable kernel on a GPU.
+            if id(operation) in self._fused and (operation.trainable or not training):
                 # What it was called with besides is Keras's default; images have no mask.
                 return lambda images, **_: batch_norm(operation, images, training=training)
             call: Call = operation_fn(operation, training=training)
@@ -70,7 +71,7 @@ def is_fusible(layer: Any) -> bool:
     if type(layer) is not keras.layers.BatchNormalization:
         return False
     asked: Any = layer
-    by_channel = len(asked.input.shape) == IMAGE and asked.axis in (-1, IMAGE - 1)
+    by_channel = len(asked.input.shape) == IMAGE_RANK and asked.axis in (-1, IMAGE_RANK - 1)
     return by_channel and asked.variable_dtype == "float32" and not asked.renorm and not asked.synchronized
 
 
@@ -80,16 +81,15 @@ def batch_norm(layer: Any, images: Any, *, training: bool) -> Any:
     Args:
         layer: one that :func:`is_fusible`.
         images: ``(batch, height, width, channels)``, of any float type: Keras computes in float32, and so does this.
-        training: whether the batch's own statistics count, unless the layer is frozen.
+        training: whether the batch's own statistics count.
     """
     x = tf.cast(images, tf.float32)
     channels = x.shape[-1]
     gamma = tf.ones(channels) if layer.gamma is None else layer.gamma.value
     beta = tf.zeros(channels) if layer.beta is None else layer.beta.value
     mean, variance = layer.moving_mean, layer.moving_variance
-    of_batch = training and layer.trainable
     # TensorFlow's function around the kernel would raise a small epsilon; the kernel wants no statistics in training.
-    statistics = (tf.zeros(0), tf.zeros(0)) if of_batch else (mean.value, variance.value)
+    statistics = (tf.zeros(0), tf.zeros(0)) if training else (mean.value, variance.value)
     y, batch_mean, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
         x=x,
         scale=gamma,
@@ -97,10 +97,10 @@ def batch_norm(layer: Any, images: Any, *, training: bool) -> Any:
         mean=statistics[0],
         variance=statistics[1],
         epsilon=layer.epsilon,
-        is_training=of_batch,
+        is_training=training,
     )
     y = tf.cast(y, layer.compute_dtype)
-    if not of_batch:
+    if not training:
         return y
     count = tf.cast(tf.size(x) // channels, tf.float32)
     # Keras divides the variance by n, the kernel by n - 1.

@@ -24,7 +24,7 @@ class Steps(Protocol):
     execution: str
     """Who computes the layers: ``keras``, or ``lowered``, see :mod:`kerascnn.training.lowering`."""
     not_lowered: str
-    """Why the network couldn't be lowered; empty where it is, where nobody wanted it, or where that isn't slower."""
+    """Why the network couldn't be lowered; empty where it is, where nobody wanted it, and on TensorFlow."""
 
     def train(self, pixels: Pixels, labels: Labels, *, observe: bool = False) -> tuple[Any, Any, Any]:
         """One optimizer step.
