@@ -1,6 +1,7 @@
 """On TensorFlow a network is lowered in its BatchNorm alone: by the fused kernel, where Keras composes it of many.
 
-Everything else is Keras's own call, which TensorFlow's graph runs as fast as what one writes by hand (docs/results.md).
+Every other layer is Keras's own call, which TensorFlow's graph runs about as fast as what is written by hand
+(docs/results.md).
 """
 
 from __future__ import annotations
