@@ -88,16 +88,26 @@ def one_step(model: Any, begin: list[np.ndarray], recipe: Recipe, execution: str
     ids=str,
 )
 def test_every_setting_computes_what_keras_computes(keras: Any, settings: dict[str, Any], training: bool) -> None:
+    inputs = keras.Input((5, 6, 4))
+    assert_the_same(keras.Model(inputs, keras.layers.BatchNormalization(**settings)(inputs)), training=training)
+
+
+def test_a_layer_that_is_called_twice(keras: Any) -> None:
+    inputs = keras.Input((5, 6, 3))
+    shared = keras.layers.BatchNormalization()
+    assert_the_same(keras.Model(inputs, shared(keras.layers.ReLU()(shared(inputs)))), training=True)
+
+
+def assert_the_same(model: Any, *, training: bool) -> None:
+    """The output, and all variables after it: by Keras, and with BatchNorm fused."""
     from kerascnn.training.lowering.tensorflow import FusedNetwork
 
-    inputs = keras.Input((5, 6, 4))
-    model = keras.Model(inputs, keras.layers.BatchNormalization(**settings)(inputs))
     random = np.random.default_rng(0)
     for variable in model.variables:
         variable.assign(random.uniform(0.5, 1.5, variable.shape))
     begin, results = arrays_of(model.variables), []
     # Differences between images that are small beside another epsilon.
-    pixels = (3e-3 * random.standard_normal((3, 5, 6, 4))).astype(np.float32)
+    pixels = (3e-3 * random.standard_normal((3, *model.input_shape[1:]))).astype(np.float32)
     for compute in (model, FusedNetwork(model)):
         put(model.variables, begin)
         results.append([np.array(compute(pixels, training=training)), *arrays_of(model.variables)])

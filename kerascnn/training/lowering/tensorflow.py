@@ -72,7 +72,9 @@ def is_fusible(layer: Any) -> bool:
     if type(layer) is not keras.layers.BatchNormalization:
         return False
     asked: Any = layer
-    by_channel = len(asked.input.shape) == IMAGE_RANK and asked.axis in (-1, IMAGE_RANK - 1)
+    # A layer that is called more than once has no single input.
+    inputs = [x for node in asked._inbound_nodes for x in node.input_tensors]
+    by_channel = asked.axis in (-1, IMAGE_RANK - 1) and all(len(x.shape) == IMAGE_RANK for x in inputs)
     return by_channel and asked.variable_dtype == "float32" and not asked.renorm and not asked.synchronized
 
 
