@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -138,7 +139,10 @@ def test_a_run_is_paused_changed_stopped_reopened_and_resumed_to_its_end(folder:
     assert run.summary().state == "paused"
     terminal.press("l")
     terminal.until_shown("enter: do it")
+    terminal.until(lambda: re.search(r"│ +0\.001 ", terminal.text), "the rate as it is")
+    # A bound key is done after the letters that follow it at once.
     terminal.press("empty")
+    terminal.until(lambda: not re.search(r"│ +0\.001 ", terminal.text), "the rate emptied")
     terminal.press("0.0005")
     terminal.until_shown("0.0005")
     terminal.press("enter")

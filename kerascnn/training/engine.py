@@ -158,7 +158,8 @@ class Engine:
             self._signals.arrived = STOP
         if self._signals.arrived:
             self.checkpoint("stop" if self._signals.arrived == STOP else "interrupted")
-        self._signals.raise_if_arrived()
+            # Not without a checkpoint: a signal may come at any time, so one that comes now is for the next step.
+            self._signals.raise_if_arrived()
         if self._clock() - self._last_checkpoint >= self._checkpoint_every_s:
             self.checkpoint("minutes")
 
