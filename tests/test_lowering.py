@@ -115,7 +115,7 @@ def three_steps(model: Any, recipe: Recipe, execution: str) -> tuple[list[float]
 @pytest.mark.parametrize("name", list_models())
 def test_a_network_of_the_zoo_computes_what_keras_computes(keras: Any, in_doubles: None, name: str) -> None:
     """Outputs, and three steps from the same state: loss, gradients, statistics of BatchNorm, weights."""
-    from kerascnn.training.lowering.graph import lower
+    from kerascnn.training.lowering.torch.graph import lower
 
     recipe = narrow(name)
     channels = recipe.input_shape[2]
@@ -191,7 +191,7 @@ def compared(model: Any, *, images: int = 3, training: bool = True) -> tuple[Arr
     """Output, gradients by input and weights, what isn't trained: of the lowered graph after a call, and of Keras."""
     import torch
 
-    from kerascnn.training.lowering.graph import lower
+    from kerascnn.training.lowering.torch.graph import lower
 
     pixels = np.random.default_rng(3).standard_normal((images, *model.input_shape[1:]))
     begin, results = arrays_of(model.variables), []
@@ -267,7 +267,7 @@ def test_one_value_a_channel_has_no_variance(keras: Any, in_doubles: None) -> No
 def test_freezing_after_lowering_is_seen(keras: Any, in_doubles: None) -> None:
     import torch
 
-    from kerascnn.training.lowering.graph import lower
+    from kerascnn.training.lowering.torch.graph import lower
 
     model = graph(lambda x: keras.layers.BatchNormalization(name="bn")(keras.layers.Conv2D(3, 1, name="conv")(x)))
     lowered = lower(model)
@@ -348,7 +348,7 @@ def test_kernels_gradients_and_moments_lie_alike(keras: Any) -> None:
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_is_keras_own(keras: Any, precision: str) -> None:
     """Each layer in the type that its policy says: the logits are equal up to that type's digits."""
-    from kerascnn.training.lowering.graph import lower
+    from kerascnn.training.lowering.torch.graph import lower
 
     recipe = load_recipe("stateful", {"train.precision": precision, "train.scaling": "unit"}, catalog=OWN_CATALOG)
     model = kerascnn.build_model(recipe)

@@ -100,7 +100,7 @@ def test_a_layer_that_is_called_twice(keras: Any) -> None:
 
 def assert_the_same(model: Any, *, training: bool) -> None:
     """The output, and all variables after it: by Keras, and with BatchNorm fused."""
-    from kerascnn.training.lowering.tensorflow import FusedNetwork
+    from kerascnn.training.lowering.tensorflow.batch_norm import FusedNetwork
 
     random = np.random.default_rng(0)
     for variable in model.variables:
@@ -115,7 +115,7 @@ def assert_the_same(model: Any, *, training: bool) -> None:
 
 
 def test_bytes_become_numbers_as_keras_makes_them(keras: Any) -> None:
-    from kerascnn.training.lowering.tensorflow import FusedNetwork
+    from kerascnn.training.lowering.tensorflow.batch_norm import FusedNetwork
 
     inputs = keras.Input((5, 6, 3))
     model = keras.Model(inputs, keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(inputs)))
@@ -124,7 +124,7 @@ def test_bytes_become_numbers_as_keras_makes_them(keras: Any) -> None:
 
 
 def test_one_value_a_channel_has_no_variance(keras: Any) -> None:
-    from kerascnn.training.lowering.tensorflow import FusedNetwork
+    from kerascnn.training.lowering.tensorflow.batch_norm import FusedNetwork
 
     inputs = keras.Input((1, 1, 2))
     model = keras.Model(inputs, keras.layers.BatchNormalization()(inputs))
@@ -134,7 +134,7 @@ def test_one_value_a_channel_has_no_variance(keras: Any) -> None:
 
 
 def test_what_the_fused_kernel_does_not_compute_is_left_to_keras(keras: Any) -> None:
-    from kerascnn.training.lowering.tensorflow import FusedNetwork, is_fusible
+    from kerascnn.training.lowering.tensorflow.batch_norm import FusedNetwork, is_fusible
 
     inputs = keras.Input((4, 4, 3))
     norm = keras.layers.BatchNormalization
@@ -152,7 +152,7 @@ def test_what_the_fused_kernel_does_not_compute_is_left_to_keras(keras: Any) -> 
 
 def test_dropout_draws_and_precision_stays_as_keras_has_it(keras: Any) -> None:
     """Dropout is drawn in training alone, from the generator that a checkpoint holds; float16 layers stay float16."""
-    from kerascnn.training.lowering.tensorflow import FusedNetwork
+    from kerascnn.training.lowering.tensorflow.batch_norm import FusedNetwork
 
     changes = {"train.precision": "mixed_float16", "train.scaling": "unit"}
     model = kerascnn.build_model(load_recipe("stateful", changes, catalog=OWN_CATALOG))
@@ -193,8 +193,44 @@ def test_a_run_goes_on_as_it_began_and_says_when_it_does_not(keras: Any) -> None
     assert differences(*ends)
 
 
-def test_a_network_without_batchnorm_is_keras_own_and_no_one_is_warned(keras: Any) -> None:
-    recipe = load_recipe("tiny", {"train.epochs": 1, "train.limit_train": 50}, catalog=OWN_CATALOG)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": {"name": "adamw", "learning_rate": 0.01, "decoupled_weight_decay": 0.1}, "ema": 0.5},
+        {
+            "optimizer": {"name": "adam", "learning_rate": 0.1, "epsilon": 0.1},
+            "weight_decay": 0.1,
+            "clip_norm": 5.0,
+        },
+        {"optimizer": {"name": "adam", "learning_rate": 0.01}, "precision": "mixed_float16"},
+    ],
+    ids=str,
+)
+def test_adam_steps_as_keras_own(keras: Any, changes: dict[str, Any]) -> None:
+    """Three steps in double precision: losses, weights, and what the optimizer keeps."""
+    from kerascnn.training.optimizer import make_optimizer
+    from kerascnn.training.steps import make_steps
+
+    recipe = load_recipe("tiny", {f"train.{key}": value for key, value in changes.items()}, catalog=OWN_CATALOG)
+    model = in_float64(kerascnn.zoo.build_model(recipe))
+    begin, results = arrays_of(model.variables), []
+    for execution in ("keras", "lowered"):
+        put(model.variables, begin)
+        optimizer = make_optimizer(recipe.train, model.trainable_variables)
+        steps = make_steps(model, optimizer, recipe.train, execution=execution)
+        assert steps.execution == execution
+        random = np.random.default_rng(1)
+        batches = [(random.integers(0, 256, (4, 28, 28, 1), np.uint8), random.integers(0, 10, 4)) for _ in range(3)]
+        losses = [np.array(float(steps.train(*batch)[0])) for batch in batches]
+        kept = [value for value in arrays_of(optimizer.variables) if value.dtype.kind == "f"]
+        results.append([*losses, *arrays_of(model.variables), *kept])
+    assert not np.allclose(arrays_of(model.variables)[0], begin[0], rtol=1e-3)
+    assert_near(results[1], results[0], 1e-5)
+
+
+def test_a_network_with_nothing_to_fuse_is_keras_own_and_no_one_is_warned(keras: Any) -> None:
+    changes = {"train.epochs": 1, "train.limit_train": 50, "train.optimizer": {"name": "sgd", "learning_rate": 0.01}}
+    recipe = load_recipe("tiny", changes, catalog=OWN_CATALOG)
     session.train(recipe, run_dir=Path("run"))
     assert open_run(Path("run")).environment()["execution"] == "keras"
     assert not events_of(Path("run"), "warning")

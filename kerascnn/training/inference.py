@@ -148,13 +148,13 @@ def _predictor(model: keras.Model) -> Callable[[Pixels], Any]:
 
     with contextlib.suppress(NotLoweredError):
         if keras.backend.backend() == "torch":
-            from kerascnn.training.lowering.graph import lay_out, lower
+            from kerascnn.training.lowering.torch.graph import lay_out, lower
 
             graph = lower(model)
             lay_out(model.variables)
             return graph.predict
         if keras.backend.backend() == "tensorflow":
-            from kerascnn.training.lowering.tensorflow import FusedNetwork
+            from kerascnn.training.lowering.tensorflow.batch_norm import FusedNetwork
 
             return FusedNetwork(model).predict
     return model.predict_on_batch

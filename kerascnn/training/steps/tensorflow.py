@@ -11,7 +11,8 @@ import tensorflow as tf
 from kerascnn.data.formats import Labels, Pixels
 from kerascnn.errors import NotLoweredError
 from kerascnn.recipe import Train
-from kerascnn.training.lowering.tensorflow import FusedNetwork
+from kerascnn.training.lowering.tensorflow.adam import fuse_adam
+from kerascnn.training.lowering.tensorflow.batch_norm import FusedNetwork
 from kerascnn.training.steps import count_right, cross_entropy, decayed
 
 
@@ -30,17 +31,19 @@ class TensorflowSteps:
         pixels: str,
         execution: str,
     ) -> None:
-        """Lower the network unless ``execution`` is ``keras``.
+        """Lower the network and its optimizer, as far as that goes, unless ``execution`` is ``keras``.
 
         Raises:
             NotLoweredError: ``execution`` is ``lowered``, and there is nothing to lower.
         """
         self._compute: Callable[..., Any] = model
         if execution != "keras":
+            if fuse_adam(optimizer):
+                self.execution = "lowered"
             try:
                 self._compute, self.execution = FusedNetwork(model), "lowered"
             except NotLoweredError:
-                if execution == "lowered":
+                if execution == "lowered" and self.execution == "keras":
                     raise
         self._optimizer = optimizer
         self._recipe = train

@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 from kerascnn.data.formats import Labels, Pixels
 from kerascnn.errors import NotLoweredError
 from kerascnn.recipe import Train
-from kerascnn.training.lowering.adam import fuse_adam
-from kerascnn.training.lowering.graph import lay_out, lower
+from kerascnn.training.lowering.torch.adam import fuse_adam
+from kerascnn.training.lowering.torch.graph import lay_out, lower
 from kerascnn.training.steps import decayed
 
 

@@ -14,7 +14,7 @@ from keras.src.models.functional import Functional
 
 from kerascnn.data.formats import Pixels
 from kerascnn.errors import NotLoweredError
-from kerascnn.training.lowering.layers import (
+from kerascnn.training.lowering.torch.layers import (
     IMAGE,
     LOWERINGS,
     ROW,

@@ -1,4 +1,4 @@
-"""On TensorFlow a network is lowered in its BatchNorm alone: by the fused kernel, where Keras composes it of many.
+"""A network's BatchNorm by TensorFlow's fused kernel, where Keras composes it of many operations.
 
 Every other layer is Keras's own call, which TensorFlow's graph runs about as fast as what is written by hand
 (docs/results.md).

@@ -1,0 +1,1 @@
+"""BatchNorm and Adam by TensorFlow's fused kernels, where Keras composes them of many."""

@@ -1,0 +1,1 @@
+"""A whole network in torch's own functions, and its optimizer by torch's fused kernel."""
