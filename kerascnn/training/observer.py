@@ -17,7 +17,7 @@ from kerascnn.diagnosis.signals import Activity, Figures, KernelLayer, Probe
 from kerascnn.runs import events as ev
 
 # Of the time since the last look, at most so much is spent on the next.
-SHARE = 0.01
+SHARE = 0.005
 # The beginning, where networks die, is looked at in any case.
 FIRST_STEPS = (1, 2, 5, 10, 20)
 PROBE_IMAGES = 32
