@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from kerascnn.data.batches import ValidationBatches
+from kerascnn.data.batches import ValidationBatches, read_ahead
 from kerascnn.data.dataset import is_folder, load_dataset
 from kerascnn.data.formats import Pixels
 from kerascnn.data.images import LARGEST_PADDING, Shape, adapt, open_image, resize_and_crop
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     import keras
 
 Which = Literal["best", "final"]
+FILES_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,7 @@ def evaluate(
     batches = ValidationBatches(images, recipe.train.batch_size)
     compute = _predictor(model)
     loss_sum, right = 0.0, 0
-    for number in range(batches.count):
-        pixels, labels = batches.make(number)
+    for pixels, labels in read_ahead(batches.make, range(batches.count)):
         log_softmax = _log_softmax(compute(pixels))
         loss_sum -= float(log_softmax[np.arange(len(labels)), labels].sum())
         right += int((log_softmax.argmax(axis=1) == labels).sum())
@@ -117,12 +120,15 @@ def predict(run: Run, model: keras.Model, files: Sequence[Path], *, top: int = 5
     if len(names) != recipe.classes:
         names = [str(number) for number in range(recipe.classes)]
     compute = _predictor(model)
+    decode = partial(as_input, shape=recipe.input_shape, like_training=not is_folder(recipe.dataset))
+    at_once = [files[first : first + FILES_AT_ONCE] for first in range(0, len(files), FILES_AT_ONCE)]
     predictions = []
-    for file in files:
-        pixels = as_input(file, recipe.input_shape, like_training=not is_folder(recipe.dataset))
-        softmax = np.exp(_log_softmax(compute(pixels[None]))[0])
-        order = np.argsort(-softmax, kind="stable")[:top]
-        predictions.append(Prediction(str(file), [(names[i], float(softmax[i])) for i in order.tolist()]))
+    with ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="decode") as pool:
+        batches = read_ahead(lambda some: np.stack([*pool.map(decode, some)]), at_once)
+        for some, pixels in zip(at_once, batches, strict=True):
+            for file, softmax in zip(some, np.exp(_log_softmax(compute(pixels))), strict=True):
+                order = np.argsort(-softmax, kind="stable")[:top]
+                predictions.append(Prediction(str(file), [(names[i], float(softmax[i])) for i in order.tolist()]))
     return predictions
 
 
