@@ -59,13 +59,13 @@ def _builtin_entries() -> Entries:
     return read_catalog(builtin_catalog())
 
 
-def entries(catalog: Path | None = None) -> Entries:
+def entries(catalog: str | Path | None = None) -> Entries:
     """All raw entries: the built-in ones, and over them those of the user's own file."""
-    own = read_catalog(catalog) if catalog else {}
+    own = read_catalog(Path(catalog)) if catalog else {}
     return {**_builtin_entries(), **own}
 
 
-def list_models(catalog: Path | None = None) -> list[str]:
+def list_models(catalog: str | Path | None = None) -> list[str]:
     """The names of all networks, in the catalog's order."""
     return list(entries(catalog))
 
@@ -74,7 +74,7 @@ def load_recipe(
     name: str,
     overrides: Mapping[str, Any] | None = None,
     *,
-    catalog: Path | None = None,
+    catalog: str | Path | None = None,
 ) -> Recipe:
     """One network's recipe with every default filled in.
 
@@ -89,7 +89,7 @@ def load_recipe(
     """
     every = entries(catalog)
     entry = _resolve(name, every, [])
-    where = str(catalog) if catalog and name in read_catalog(catalog) else "models.toml"
+    where = str(catalog) if catalog and name in read_catalog(Path(catalog)) else "models.toml"
     recipe = parse_recipe(name, entry, where=where)
     if not overrides:
         return recipe

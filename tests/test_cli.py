@@ -442,3 +442,19 @@ def test_one_backend_imports_no_other(backend: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == str([backend])
+
+
+@pytest.mark.backend
+def test_a_whole_training_imports_no_other_backend(backend: str, tmp_path: Path) -> None:
+    """To write a model Keras itself would import TensorFlow on any backend: seconds, and 0.3 GB."""
+    program = (
+        "import sys, kerascnn\n"
+        "from kerascnn.training.backend import BACKENDS\n"
+        f"recipe = kerascnn.load_recipe('tiny', {{'train.limit_train': 50, 'train.limit_val': 50}}, "
+        f"catalog={str(OWN_CATALOG)!r})\n"
+        f"kerascnn.train(recipe, run_dir={str(tmp_path / 'run')!r}, options=kerascnn.Options(backend={backend!r}))\n"
+        "print([name for name in BACKENDS if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == str([backend])
+    assert (tmp_path / "run" / "model.keras").is_file()

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from kerascnn.diagnosis.signals import activation_of, graph_of, kernel_of, nodes_of
+from kerascnn.training.backend import tensorflow_left_alone
 
 
 @contextmanager
@@ -76,20 +77,6 @@ def _clone(model: keras.Model) -> keras.Model:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(f"the model can't be copied to be trained: {reason}") from error
     return copy
-
-
-@contextmanager
-def tensorflow_left_alone() -> Iterator[None]:
-    """Keras imports TensorFlow, if it is installed, to write a configuration on any backend: ten seconds."""
-    from keras.src.utils.module_utils import tensorflow
-
-    known = tensorflow._available
-    if known is None and keras.backend.backend() != "tensorflow":
-        tensorflow._available = False
-    try:
-        yield
-    finally:
-        tensorflow._available = known
 
 
 def _take_weights(copy: keras.Model, model: keras.Model) -> None:

@@ -15,7 +15,7 @@ from kerascnn.data.batches import random_for
 from kerascnn.data.formats import Labels
 from kerascnn.diagnosis.architecture import Architecture, read_architecture
 from kerascnn.diagnosis.checks import label_score, mixing
-from kerascnn.diagnosis.copying import randomness_put_back, tensorflow_left_alone, trainable_copy
+from kerascnn.diagnosis.copying import randomness_put_back, trainable_copy
 from kerascnn.diagnosis.findings import Finding, find
 from kerascnn.diagnosis.measures import MEASURES
 from kerascnn.diagnosis.one_batch import memorise_a_few
@@ -24,6 +24,7 @@ from kerascnn.diagnosis.rules import the_rules
 from kerascnn.diagnosis.signals import kernel_layers
 from kerascnn.recipe import Recipe, Train
 from kerascnn.runs import events as ev
+from kerascnn.training.backend import tensorflow_left_alone
 from kerascnn.training.observer import FIRST_STEPS, Observer, probe_size
 from kerascnn.training.overfit import Overfit
 from kerascnn.training.schedule import LearningRate

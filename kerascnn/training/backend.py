@@ -143,6 +143,23 @@ def unheard() -> Iterator[None]:
 
 
 @contextmanager
+def tensorflow_left_alone() -> Iterator[None]:
+    """Inside, Keras on another backend doesn't look for TensorFlow.
+
+    To write a model or a configuration it would import TensorFlow, if that is installed: some seconds and 0.3 GB.
+    """
+    from keras.src.utils.module_utils import tensorflow
+
+    known = tensorflow._available
+    if known is None and "tensorflow" not in sys.modules:
+        tensorflow._available = False
+    try:
+        yield
+    finally:
+        tensorflow._available = known
+
+
+@contextmanager
 def _jax_hidden_from(backend: str) -> Iterator[None]:
     """Inside, another backend doesn't find JAX.
 

@@ -460,8 +460,7 @@ class _Session:
         from kerascnn.training.optimizer import averaged_weights
 
         network = engine.network
-        # Keras imports TensorFlow, if it is installed, to write a model on any backend.
-        with backends.unheard(), averaged_weights(network.model, network.optimizer):
+        with backends.tensorflow_left_alone(), averaged_weights(network.model, network.optimizer):
             write_atomically(self._run.model_file, network.model.save)
 
     def _end(
