@@ -426,13 +426,13 @@ def test_a_disk_that_fills_ends_the_run_with_its_checkpoints_whole(keras: Any, m
     """From the second checkpoint on, nothing can be written any more, not even the last event."""
     written = []
 
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, write: Callable[[Path], None]) -> None:
         if written:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         written.append(path)
-        path.write_bytes(content)
+        write(path)
 
-    monkeypatch.setattr("kerascnn.training.checkpoint.write_bytes", full)
+    monkeypatch.setattr("kerascnn.training.checkpoint.write_atomically", full)
     with pytest.raises(RunError, match="No space left on device"):
         kerascnn.train(own("tiny", train__epochs=3, train__limit_train=100), run_dir=Path("run"))
     assert read_checkpoint(list_checkpoints(Path("run/checkpoints"))[0]).progress.epoch == 1

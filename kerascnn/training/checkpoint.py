@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -20,7 +23,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 
 from kerascnn.errors import CheckpointError, brief
 from kerascnn.runs.events import Count, EpochDone, Seconds
-from kerascnn.runs.files import write_bytes
+from kerascnn.runs.files import write_atomically
 
 FORMAT = "1"
 SUFFIX = ".safetensors"
@@ -114,9 +117,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> int:
     state = json.dumps({"progress": asdict(checkpoint.progress), "identity": checkpoint.identity}, sort_keys=True)
     arrays = {name: np.asarray(array, order="C") for name, array in checkpoint.arrays.items()}
     metadata = {"format": FORMAT, "state": state, "sha256": _digest(state, arrays)}
-    content = safetensors.numpy.save(arrays, metadata)
-    write_bytes(path, content)
-    return len(content)
+    write_atomically(path, partial(_write_arrays, arrays, metadata))
+    return path.stat().st_size
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -253,6 +255,18 @@ def _metadata(content: bytes) -> dict[str, str]:
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise ValueError("it is of another format")
     return metadata
+
+
+def _write_arrays(arrays: Arrays, metadata: dict[str, str], path: Path) -> None:
+    """Straight from the arrays: the whole file in memory as well would be the most that some networks ever need."""
+    try:
+        safetensors.numpy.save_file(arrays, path, metadata)
+    except safetensors.SafetensorError as error:
+        # The library says what the system said, as a text.
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def _digest(state: str, arrays: Arrays) -> str:

@@ -56,10 +56,11 @@ class TorchSteps:
 
     def train(self, pixels: Pixels, labels: Labels, *, observe: bool = False) -> tuple[Any, Any, Any]:
         x, y = self._to_device(pixels, labels)
-        logits = self._compute(x, training=True)
-        loss = cross_entropy(_precise(logits), y, label_smoothing=self._train.label_smoothing)
+        # Before the forward pass, so that they and the activations aren't in memory together.
         for variable in self._variables:
             variable.value.grad = None
+        logits = self._compute(x, training=True)
+        loss = cross_entropy(_precise(logits), y, label_smoothing=self._train.label_smoothing)
         self._optimizer.scale_loss(loss).backward()
         gradients = [variable.value.grad for variable in self._variables]
         with torch.no_grad():
