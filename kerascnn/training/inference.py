@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import keras
 
 Which = Literal["best", "final"]
-FILES_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,8 @@ def predict(run: Run, model: keras.Model, files: Sequence[Path], *, top: int = 5
         names = [str(number) for number in range(recipe.classes)]
     compute = _predictor(model)
     decode = partial(as_input, shape=recipe.input_shape, like_training=not is_folder(recipe.dataset))
-    at_once = [files[first : first + FILES_AT_ONCE] for first in range(0, len(files), FILES_AT_ONCE)]
+    batch_size = recipe.train.batch_size
+    at_once = [files[first : first + batch_size] for first in range(0, len(files), batch_size)]
     predictions = []
     with ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="decode") as pool:
         batches = read_ahead(lambda some: np.stack([*pool.map(decode, some)]), at_once)

@@ -40,12 +40,22 @@ class Observer:
         layers: Sequence[KernelLayer],
         pixels: Pixels,
         clock: Callable[[], float] = time.monotonic,
+        first_steps: Sequence[int] | None = None,
     ) -> None:
-        """``pixels`` are the few images that the layers' outputs are judged by."""
+        """Look at these layers of a model that is trained.
+
+        Args:
+            model: the network.
+            layers: its layers with a kernel.
+            pixels: the few images that the layers' outputs are judged by.
+            clock: seconds.
+            first_steps: what is looked at in any case, by default :data:`FIRST_STEPS`.
+        """
         self._layers = layers
         self._kernels = [model.trainable_variables[layer.kernel] for layer in self._layers]
         self._probe = Probe(layers, pixels) if layers else None
         self._clock = clock
+        self._first_steps = FIRST_STEPS if first_steps is None else first_steps
         self._before: list[Any] = []
         self._activity: Activity | None = None
         self._last = clock()
@@ -56,7 +66,7 @@ class Observer:
         """Whether to look at this step, counted from 1."""
         if self._probe is None:
             return False
-        return step in FIRST_STEPS or (self._clock() - self._last) * SHARE >= self._cost
+        return step in self._first_steps or (self._clock() - self._last) * SHARE >= self._cost
 
     def before_step(self) -> None:
         """Look at the weights that the step's gradients will belong to, and keep the kernels as they are."""
