@@ -6,8 +6,10 @@ Prints one JSON object: images/s (median, lowest, highest) of three ways over th
 and the ratios of each round to the first of them.
 
 - ``forward``: training's own validation step, on batches that lie in memory.
-- ``evaluate``: what ``kerascnn evaluate`` does, reading the dataset included.
-- ``predict``: what ``kerascnn predict`` does, with a PNG file for each image.
+- ``evaluate``: what ``kerascnn evaluate`` does once the network is loaded, reading the dataset included.
+- ``predict``: what ``kerascnn predict`` does then, with a PNG file for each image.
+
+On TensorFlow the first is traced once, before what counts; each of the others is a command's own, which traces once.
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ def main() -> None:
 
 
 def measured(ways: dict[str, Callable[[], object]], images: int, rounds: int) -> dict[str, object]:
-    """Images/s of each way, and of each round its ratio to the first way; a round beforehand traces and warms."""
+    """Images/s of each way, and of each round its ratio to the first way; a round comes before what counts."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():

@@ -158,6 +158,15 @@ def test_every_optimizer_steps_as_keras_own(keras: Any, in_doubles: None, change
     assert_equal(found[3], weights)
 
 
+@pytest.mark.parametrize("settings", [{}, {"amsgrad": True}, {"gradient_accumulation_steps": 2}], ids=str)
+def test_an_adam_of_another_kind_is_left_to_keras(keras: Any, settings: dict[str, Any]) -> None:
+    from kerascnn.training.lowering.torch.adam import fuse_adam
+
+    optimizer = keras.optimizers.Adam(**settings)
+    fuse_adam(optimizer)
+    assert ("_backend_update_step" in vars(optimizer)) == (not settings)
+
+
 @pytest.mark.parametrize("name", ["cnn2_cifar", "resnet20_cifar", "densenet40_k12_cifar"])
 def test_a_step_is_that_of_keras_own_trainer(keras: Any, in_doubles: None, name: str) -> None:
     from kerascnn.training.optimizer import make_optimizer

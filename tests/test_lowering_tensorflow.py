@@ -228,11 +228,27 @@ def test_adam_steps_as_keras_own(keras: Any, changes: dict[str, Any]) -> None:
     assert_near(results[1], results[0], 1e-5)
 
 
+@pytest.mark.parametrize("settings", [{"amsgrad": True}, {"gradient_accumulation_steps": 2}], ids=str)
+def test_an_adam_of_another_kind_is_left_to_keras(keras: Any, settings: dict[str, Any]) -> None:
+    from kerascnn.training.lowering.tensorflow.adam import fuse_adam
+
+    halves, floats = ([keras.Variable(np.ones(2), dtype=dtype)] for dtype in ("float16", "float32"))
+    for optimizer, variables, fused in (
+        (keras.optimizers.Adam(), floats, True),
+        (keras.optimizers.Adam(**settings), floats, False),
+        (keras.optimizers.Adam(), halves, False),
+        (keras.optimizers.Nadam(), floats, False),
+    ):
+        optimizer.build(variables)
+        assert fuse_adam(optimizer) == fused
+        assert ("_backend_update_step" in vars(optimizer)) == fused
+
+
 def test_a_network_with_nothing_to_fuse_is_keras_own_and_no_one_is_warned(keras: Any) -> None:
     changes = {"train.epochs": 1, "train.limit_train": 50, "train.optimizer": {"name": "sgd", "learning_rate": 0.01}}
     recipe = load_recipe("tiny", changes, catalog=OWN_CATALOG)
     session.train(recipe, run_dir=Path("run"))
     assert open_run(Path("run")).environment()["execution"] == "keras"
     assert not events_of(Path("run"), "warning")
-    with pytest.raises(NotLoweredError, match="no BatchNorm to fuse"):
+    with pytest.raises(NotLoweredError, match="neither BatchNorm nor Adam to fuse"):
         session.train(copy.deepcopy(recipe), run_dir=Path("other"), options=session.Options(execution="lowered"))

@@ -178,6 +178,8 @@ def a_checkpoint(step: int = 3) -> Checkpoint:
         "optimizer/00000": np.array(7, np.int64),
         "torch/cpu": np.arange(10, dtype=np.uint8),
         "empty": np.zeros((0, 2), np.float32),
+        "halves": np.ones(3, np.float16),
+        "flags": np.array([True, False, True]),
     }
     return Checkpoint(arrays, Progress(step=step, epochs=2, loss_sum=0.1, best=0.3), {"backend": "torch"})
 

@@ -22,7 +22,7 @@ from kerascnn.training.allocator import set_allocator
 # In the order of preference where nothing is said.
 BACKENDS = ("torch", "tensorflow", "jax")
 DEVICES = ("auto", "cpu", "gpu")
-# Who computes the layers: kerascnn/training/lowering, or Keras itself.
+# Who computes layers and optimizer: kerascnn/training/lowering, or Keras itself.
 EXECUTIONS = ("auto", "lowered", "keras")
 # What each backend is called by the package index, in the order in which it is looked for.
 _DISTRIBUTIONS = {

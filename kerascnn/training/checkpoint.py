@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -258,15 +256,31 @@ def _metadata(content: bytes) -> dict[str, str]:
 
 
 def _write_arrays(arrays: Arrays, metadata: dict[str, str], path: Path) -> None:
-    """Straight from the arrays: the whole file in memory as well would be the most that some networks ever need."""
-    try:
-        safetensors.numpy.save_file(arrays, path, metadata)
-    except safetensors.SafetensorError as error:
-        # The library says what the system said, as a text.
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+    """Write a safetensors file straight from the arrays.
+
+    The library's own writers either hold the whole file in memory as well, which can be the most that a run ever needs,
+    or write beside ``path`` under a name of theirs, which a kill leaves behind.
+    """
+    # The widest types first, as the format's alignment wants it.
+    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name in names:
+        array = arrays[name]
+        begin, end = end, end + array.nbytes
+        header[name] = {"dtype": _type_name(array), "shape": array.shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            file.write(arrays[name].reshape(-1).view(np.uint8).data)
+
+
+def _type_name(array: NDArray[Any]) -> str:
+    """What safetensors calls a type: ``F32``, ``I64``, ``U8``, ``BOOL``."""
+    kind = {"f": "F", "i": "I", "u": "U", "b": "BOOL"}[array.dtype.kind]
+    return kind if kind == "BOOL" else f"{kind}{8 * array.itemsize}"
 
 
 def _digest(state: str, arrays: Arrays) -> str:

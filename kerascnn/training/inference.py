@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,10 +99,11 @@ def evaluate(
     batches = ValidationBatches(images, recipe.train.batch_size)
     compute = _predictor(model)
     loss_sum, right = 0.0, 0
-    for pixels, labels in read_ahead(batches.make, range(batches.count)):
-        log_softmax = _log_softmax(compute(pixels))
-        loss_sum -= float(log_softmax[np.arange(len(labels)), labels].sum())
-        right += int((log_softmax.argmax(axis=1) == labels).sum())
+    with closing(read_ahead(batches.make, range(batches.count))) as ready:
+        for pixels, labels in ready:
+            log_softmax = _log_softmax(compute(pixels))
+            loss_sum -= float(log_softmax[np.arange(len(labels)), labels].sum())
+            right += int((log_softmax.argmax(axis=1) == labels).sum())
     return Evaluation(loss_sum / len(images), right / len(images), len(images), which)
 
 
@@ -123,9 +124,11 @@ def predict(run: Run, model: keras.Model, files: Sequence[Path], *, top: int = 5
     batch_size = recipe.train.batch_size
     at_once = [files[first : first + batch_size] for first in range(0, len(files), batch_size)]
     predictions = []
-    with ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="decode") as pool:
-        batches = read_ahead(lambda some: np.stack([*pool.map(decode, some)]), at_once)
-        for some, pixels in zip(at_once, batches, strict=True):
+    with (
+        ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="decode") as pool,
+        closing(read_ahead(lambda some: np.stack([*pool.map(decode, some)]), at_once)) as ready,
+    ):
+        for some, pixels in zip(at_once, ready, strict=True):
             for file, softmax in zip(some, np.exp(_log_softmax(compute(pixels))), strict=True):
                 order = np.argsort(-softmax, kind="stable")[:top]
                 predictions.append(Prediction(str(file), [(names[i], float(softmax[i])) for i in order.tolist()]))
@@ -152,7 +155,7 @@ def _predictor(model: keras.Model) -> Callable[[Pixels], Any]:
     """From a batch to its logits, without gradients."""
     import keras
 
-    with contextlib.suppress(NotLoweredError):
+    with suppress(NotLoweredError):
         if keras.backend.backend() == "torch":
             from kerascnn.training.lowering.torch.graph import lay_out, lower
 

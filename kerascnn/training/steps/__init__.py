@@ -22,7 +22,7 @@ class Steps(Protocol):
     """What the engine needs of a backend. Losses and counts stay on the device until somebody reads them."""
 
     execution: str
-    """Who computes the layers: ``keras``, or ``lowered``, see :mod:`kerascnn.training.lowering`."""
+    """Who computes layers and optimizer: ``keras``, or ``lowered``, see :mod:`kerascnn.training.lowering`."""
     not_lowered: str
     """Why the network couldn't be lowered; empty where it is, where nobody wanted it, and on TensorFlow."""
 
@@ -58,7 +58,7 @@ def make_steps(
     one of :data:`kerascnn.training.backend.EXECUTIONS`.
 
     Raises:
-        NotLoweredError: ``execution`` is ``lowered``, and the network can't be, or the backend is JAX.
+        NotLoweredError: ``execution`` is ``lowered``, and nothing of the network can be, or the backend is JAX.
     """
     backend = keras.backend.backend()
     if backend == "torch":

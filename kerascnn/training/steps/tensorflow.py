@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,11 +41,10 @@ class TensorflowSteps:
         if execution != "keras":
             if fuse_adam(optimizer):
                 self.execution = "lowered"
-            try:
+            with contextlib.suppress(NotLoweredError):
                 self._compute, self.execution = FusedNetwork(model), "lowered"
-            except NotLoweredError:
-                if execution == "lowered" and self.execution == "keras":
-                    raise
+        if execution == "lowered" and self.execution != "lowered":
+            raise NotLoweredError(f"{model.name}: neither BatchNorm nor Adam to fuse")
         self._optimizer = optimizer
         self._recipe = train
         self._variables = model.trainable_variables

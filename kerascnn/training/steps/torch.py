@@ -56,7 +56,7 @@ class TorchSteps:
 
     def train(self, pixels: Pixels, labels: Labels, *, observe: bool = False) -> tuple[Any, Any, Any]:
         x, y = self._to_device(pixels, labels)
-        # Before the forward pass, so that they and the activations aren't in memory together.
+        # Before the forward pass, so that the last step's gradients aren't in memory beside its activations.
         for variable in self._variables:
             variable.value.grad = None
         logits = self._compute(x, training=True)

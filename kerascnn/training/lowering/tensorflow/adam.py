@@ -12,16 +12,20 @@ from keras import ops
 
 
 def fuse_adam(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Let an Adam or AdamW update its weights by the fused kernel, which computes Keras's own formula.
+    """Let an Adam or AdamW that is built update its weights by the fused kernel, which computes Keras's own formula.
 
-    Its state stays. Of any other optimizer, and where weights are spread over several devices, nothing is changed.
+    Its state stays. Nothing is changed of any other optimizer, where weights are spread over several devices, or where
+    they are of half precision: 1 - beta_2 would be rounded to that.
 
     Returns:
         Whether it does so now.
     """
     adam: Any = getattr(optimizer, "inner_optimizer", optimizer)
-    of_that_kind = type(adam) in (keras.optimizers.Adam, keras.optimizers.AdamW)
-    if not of_that_kind or adam.amsgrad or adam.gradient_accumulation_steps or tf.distribute.has_strategy():
+    if type(adam) not in (keras.optimizers.Adam, keras.optimizers.AdamW):
+        return False
+    if adam.amsgrad or adam.gradient_accumulation_steps or tf.distribute.has_strategy():
+        return False
+    if any(variable.dtype not in ("float32", "float64") for variable in adam._trainable_variables):
         return False
     adam._backend_update_step = partial(_update, adam)
     return True
