@@ -2,8 +2,8 @@
 
     python benchmarks/inference.py resnet20_cifar --images 1000 --rounds 7 --backend torch
 
-Prints one JSON object: images/s (median, lowest, highest) of three ways over the same images, in turns in one process,
-and the ratios of each round to the first of them.
+Prints one JSON object: images/s of three ways over the same images, in turns in one process, and the ratios of each
+round to the first of them; each a median and its 95 % interval.
 
 - ``forward``: training's own validation step, on batches that lie in memory.
 - ``evaluate``: what ``kerascnn evaluate`` does once the network is loaded, reading the dataset included.
@@ -16,15 +16,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from PIL import Image
 
 import kerascnn
+from kerascnn.bench.figures import median_interval
 from kerascnn.catalog import load_recipe
 from kerascnn.data.batches import ValidationBatches
 from kerascnn.data.dataset import load_dataset
@@ -92,17 +93,8 @@ def measured(ways: dict[str, Callable[[], object]], images: int, rounds: int) ->
     first = rates[next(iter(ways))]
     ratios = {name: [rate / other for rate, other in zip(found, first, strict=True)] for name, found in rates.items()}
     return {
-        "images_per_s": {name: spread(found, 0) for name, found in rates.items()},
-        "over_forward": {name: spread(found, 3) for name, found in ratios.items()},
-    }
-
-
-def spread(figures: list[float], digits: int) -> dict[str, float]:
-    """Median, lowest and highest."""
-    return {
-        "median": round(statistics.median(figures), digits),
-        "low": round(min(figures), digits),
-        "high": round(max(figures), digits),
+        "images_per_s": {name: asdict(median_interval(found)) for name, found in rates.items()},
+        "over_forward": {name: asdict(median_interval(found)) for name, found in ratios.items()},
     }
 
 

@@ -133,19 +133,19 @@ def test_a_network_of_the_zoo_computes_what_keras_computes(keras: Any, in_double
     assert_equal(found[3], weights)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"optimizer": {"name": "adamw", "learning_rate": 0.01, "decoupled_weight_decay": 0.1}, "ema": 0.5},
-        {
-            "optimizer": {"name": "adam", "learning_rate": 0.1, "epsilon": 0.1},
-            "weight_decay": 0.1,
-            "label_smoothing": 0.2,
-        },
-        {"optimizer": {"name": "adam", "learning_rate": 0.01}, "precision": "mixed_float16"},
-        {"optimizer": {"name": "sgd", "learning_rate": 0.1}},
-    ],
-)
+ADAMS: list[dict[str, Any]] = [
+    {"optimizer": {"name": "adamw", "learning_rate": 0.01, "decoupled_weight_decay": 0.1}, "ema": 0.5},
+    {
+        "optimizer": {"name": "adam", "learning_rate": 0.1, "epsilon": 0.1},
+        "weight_decay": 0.1,
+        "label_smoothing": 0.2,
+        "clip_norm": 5.0,
+    },
+    {"optimizer": {"name": "adam", "learning_rate": 0.01}, "precision": "mixed_float16"},
+]
+
+
+@pytest.mark.parametrize("changes", [*ADAMS, {"optimizer": {"name": "sgd", "learning_rate": 0.1}}])
 def test_every_optimizer_steps_as_keras_own(keras: Any, in_doubles: None, changes: dict[str, Any]) -> None:
     recipe = load_recipe("tiny", {f"train.{key}": value for key, value in changes.items()}, catalog=OWN_CATALOG)
     model = in_float64(kerascnn.zoo.build_model(recipe))

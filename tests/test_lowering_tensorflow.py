@@ -17,7 +17,7 @@ from kerascnn.runs.directory import open_run
 from kerascnn.training import session
 from kerascnn.training.checkpoint import differences, list_checkpoints, read_checkpoint
 from tests.conftest import OWN_CATALOG, events_of
-from tests.test_lowering import in_float64, narrow
+from tests.test_lowering import ADAMS, in_float64, narrow
 
 pytestmark = pytest.mark.backend
 
@@ -193,19 +193,7 @@ def test_a_run_goes_on_as_it_began_and_says_when_it_does_not(keras: Any) -> None
     assert differences(*ends)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"optimizer": {"name": "adamw", "learning_rate": 0.01, "decoupled_weight_decay": 0.1}, "ema": 0.5},
-        {
-            "optimizer": {"name": "adam", "learning_rate": 0.1, "epsilon": 0.1},
-            "weight_decay": 0.1,
-            "clip_norm": 5.0,
-        },
-        {"optimizer": {"name": "adam", "learning_rate": 0.01}, "precision": "mixed_float16"},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("changes", ADAMS, ids=str)
 def test_adam_steps_as_keras_own(keras: Any, changes: dict[str, Any]) -> None:
     """Three steps in double precision: losses, weights, and what the optimizer keeps."""
     from kerascnn.training.optimizer import make_optimizer

@@ -10,6 +10,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from kerascnn.training.lowering.adam import plain_adam
+
 
 def fuse_adam(optimizer: keras.optimizers.Optimizer) -> bool:
     """Let an Adam or AdamW that is built update its weights by the fused kernel, which computes Keras's own formula.
@@ -20,10 +22,8 @@ def fuse_adam(optimizer: keras.optimizers.Optimizer) -> bool:
     Returns:
         Whether it does so now.
     """
-    adam: Any = getattr(optimizer, "inner_optimizer", optimizer)
-    if type(adam) not in (keras.optimizers.Adam, keras.optimizers.AdamW):
-        return False
-    if adam.amsgrad or adam.gradient_accumulation_steps or tf.distribute.has_strategy():
+    adam = plain_adam(optimizer, (keras.optimizers.Adam, keras.optimizers.AdamW))
+    if adam is None or tf.distribute.has_strategy():
         return False
     if any(variable.dtype not in ("float32", "float64") for variable in adam._trainable_variables):
         return False

@@ -13,11 +13,13 @@ from keras import ops
 from keras.src.backend.torch.optimizers.torch_adam import Adam
 from keras.src.backend.torch.optimizers.torch_adamw import AdamW
 
+from kerascnn.training.lowering.adam import plain_adam
+
 
 def fuse_adam(optimizer: keras.optimizers.Optimizer) -> None:
     """Let an Adam or AdamW update its weights by torch's fused kernel. Its state, and any other optimizer, stay."""
-    adam: Any = getattr(optimizer, "inner_optimizer", optimizer)
-    if type(adam) in (Adam, AdamW) and not adam.amsgrad and not adam.gradient_accumulation_steps:
+    adam = plain_adam(optimizer, (Adam, AdamW))
+    if adam is not None:
         adam._backend_update_step = partial(_update, adam)
 
 
