@@ -73,7 +73,7 @@ def diagnosis(share: float, *findings: Finding, largest_step: float = 3e-3) -> A
         dead=(None, None),
         saturated=(None, None),
     )
-    return Diagnosis(findings, (look,), (share * chance.loss,) * 60, (0.1,) * 60, chance, ARCHITECTURE, None)
+    return Diagnosis(findings, (look,), 64, (share * chance.loss,) * 60, (0.1,) * 60, chance, ARCHITECTURE, None)
 
 
 STUCK = finding("vanishing gradient", "batch_norm", "relu_he")

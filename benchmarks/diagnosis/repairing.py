@@ -16,6 +16,7 @@ from benchmarks.diagnosis.recipes import BASES, RATE, Broken
 from benchmarks.diagnosis.recipes import IMAGES as DATA
 from benchmarks.diagnosis.training import BATCH_SIZE, BUDGET, TRUTH_SEEDS, agreed, fit, outcome, rules_fingerprint
 from kerascnn.catalog import change_recipe, merge, nested
+from kerascnn.diagnosis import STEPS
 from kerascnn.diagnosis.repair import (
     MOST_TRAININGS,
     SEEDS,
@@ -103,7 +104,7 @@ class Trainer:
 
 def find_repair(broken: Broken, data_dir: Path | None) -> dict[str, Any]:
     """What ``--fix`` and random remedies answer, each answer judged by training."""
-    from kerascnn.diagnosis.diagnose import STEPS, Diagnosis
+    from kerascnn.diagnosis.diagnose import Diagnosis
     from kerascnn.diagnosis.subjects import Examiner
     from kerascnn.training.session import Options
 

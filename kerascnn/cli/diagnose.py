@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,9 @@ import typer
 
 from kerascnn.cli import options as common
 from kerascnn.cli.output import print_json, print_table, say
+from kerascnn.cli.progress import counted
 from kerascnn.cli.repair import repair
+from kerascnn.diagnosis import BATCH_SIZE, STEPS
 from kerascnn.diagnosis.subjects import Examiner, diagnose_file
 from kerascnn.errors import UsageError
 from kerascnn.runs import events as ev
@@ -29,8 +33,10 @@ def diagnose(
     model: Annotated[str | None, typer.Argument(help="A network out of `kerascnn models`.")] = None,
     file: Annotated[Path | None, typer.Option("--keras", metavar="FILE", help="A saved .keras file instead.")] = None,
     dataset: common.DatasetName = None,
-    steps: Annotated[int, typer.Option(min=20, help="Optimizer steps of the short run, at most.")] = 200,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in a step.")] = 64,
+    steps: Annotated[int, typer.Option(min=20, help="Optimizer steps of the short run, at most.")] = STEPS,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help=f"Images in a step; else the recipe's, {BATCH_SIZE} for FILE.")
+    ] = None,
     learning_rate: common.LearningRate = None,
     seed: common.Seed = None,
     assignments: common.Assignments = None,
@@ -56,9 +62,17 @@ def diagnose(
             raise UsageError("--fix changes a MODEL's recipe and --keras FILE has none: there the remedies are advice")
         if dataset is None or learning_rate is not None or assignments or catalog is not None:
             raise UsageError("--keras FILE takes the file's own optimizer: expected --dataset beside it, and no recipe")
-        found = diagnose_file(
-            file, dataset, options, steps=steps, batch_size=batch_size, seed=seed or 0, unit=unit, listener=_tell
-        )
+        with _shown(steps) as tell:
+            found = diagnose_file(
+                file,
+                dataset,
+                options,
+                steps=steps,
+                batch_size=batch_size or BATCH_SIZE,
+                seed=seed or 0,
+                unit=unit,
+                listener=tell,
+            )
         _show(found, as_json=as_json)
         raise typer.Exit(0 if found.healthy else 1)
     given = {
@@ -69,9 +83,13 @@ def diagnose(
     changes = common.changes_of(dataset, given, assignments)
     recipe = common.recipe_of(model, changes, catalog)
     choice = session.check(recipe, options, report=say)
-    say(f"{recipe.name} on {recipe.dataset} with {choice.name} ({choice.reason}), at most {steps} steps")
+    say(
+        f"{recipe.name} on {recipe.dataset} with {choice.name} ({choice.reason}), at most {steps} steps of "
+        f"{recipe.train.batch_size} images"
+    )
     examiner = Examiner(recipe, options, steps=steps)
-    found = examiner.diagnose(recipe, _tell)
+    with _shown(steps) as tell:
+        found = examiner.diagnose(recipe, tell)
     if not fix:
         _show(found, as_json=as_json)
         raise typer.Exit(0 if found.healthy else 1)
@@ -87,9 +105,18 @@ def _show(found: Diagnosis, *, as_json: bool) -> None:
         _print(found)
 
 
-def _tell(event: ev.Event) -> None:
-    if isinstance(event, ev.LayerStatistics) and event.step > 1:
-        say(f"step {event.step} …", style="dim")
+@contextmanager
+def _shown(steps: int) -> Iterator[Callable[[ev.Event], None]]:
+    """A listener that shows how far the short run is."""
+    with counted("short run", steps) as show:
+
+        def tell(event: ev.Event) -> None:
+            if isinstance(event, ev.StepDone):
+                # What is still at chance then tries one batch, which takes its time and has no events.
+                then = "; one batch …" if event.step == steps else ""
+                show(event.step, f"loss {event.loss:.4f}{then}")
+
+        yield tell
 
 
 def _print(found: Diagnosis) -> None:
@@ -97,8 +124,8 @@ def _print(found: Diagnosis) -> None:
     loss, accuracy = (sum(values[-last:]) / last for values in (found.losses, found.accuracies))
     typer.echo(_headline(found))
     typer.echo(
-        f"loss {loss:.3f} and accuracy {percent(accuracy)} over the last {last} of {found.steps} steps, "
-        f"loss {found.losses[0]:.3f} at the start"
+        f"loss {loss:.3f} and accuracy {percent(accuracy)} over the last {last} of {found.steps} steps of "
+        f"{found.batch_size} images, loss {found.losses[0]:.3f} at the start"
     )
     typer.echo(
         f"chance, the best that blank images allow: {found.chance.loss:.3f} and {percent(found.chance.accuracy)}"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kerascnn.data.batches import random_for
 from kerascnn.data.formats import Labels
+from kerascnn.diagnosis import BATCH_SIZE, STEPS
 from kerascnn.diagnosis.architecture import Architecture, read_architecture
 from kerascnn.diagnosis.checks import label_score, mixing
 from kerascnn.diagnosis.copying import randomness_put_back, trainable_copy
@@ -30,8 +31,6 @@ from kerascnn.training.overfit import Overfit
 from kerascnn.training.schedule import LearningRate
 from kerascnn.training.steps import make_steps
 
-STEPS = 200
-BATCH_SIZE = 64
 LOOK_EVERY = 20
 FEWEST_IMAGES = 32
 # By default what Keras's own Adam has.
@@ -46,11 +45,12 @@ class Diagnosis:
     """What was found, and the figures it rests on.
 
     ``signals`` are the layers' figures at the steps that were looked at, the first with the weights that the model
-    came with; ``losses`` and ``accuracies`` the batch's of each step.
+    came with; ``losses`` and ``accuracies`` the batch's of each step, ``batch_size`` the images in one.
     """
 
     findings: tuple[Finding, ...]
     signals: tuple[ev.LayerStatistics, ...]
+    batch_size: int
     losses: tuple[float, ...]
     accuracies: tuple[float, ...]
     chance: Chance
@@ -83,6 +83,7 @@ class Diagnosis:
             "undecided": self.undecided,
             "findings": [finding.to_dict() for finding in self.findings],
             "steps": self.steps,
+            "batch_size": self.batch_size,
             "losses": [value if np.isfinite(value) else str(value) for value in self.losses],
             "accuracies": list(self.accuracies),
             "chance": {"loss": self.chance.loss, "accuracy": self.chance.accuracy},
@@ -246,6 +247,7 @@ class _ShortRun:
         return Diagnosis(
             findings=self.findings(),
             signals=tuple(self._signals),
+            batch_size=batch_size,
             losses=tuple(self._losses),
             accuracies=tuple(self._accuracies),
             chance=self._record.chance,
