@@ -151,7 +151,8 @@ def _print(found: Diagnosis) -> None:
 
 def _headline(found: Diagnosis) -> str:
     if found.undecided:
-        return "too few steps to say: it is still at chance"
+        relapsed = any(finding.rule == "instability" for finding in found.findings)
+        return f"too few steps to say: it {'was better and is back' if relapsed else 'is still'} at chance"
     if found.healthy:
         return "it learns" if not found.findings else "it learns, with a warning"
     return f"it does not learn: {found.findings[0].rule}"

@@ -98,8 +98,9 @@ def find(record: Record, *, warn: bool = True) -> list[Finding]:
         return [warning for warning in warnings if warning is not None][:1]
     causes: dict[str, Finding] = {}
     healing: list[Finding] = []
+    relapsed = any(rule.relapse and _finding(rule, record, rules, ()) for rule in rules.rules)
     for rule in rules.rules:
-        if rule.explains and rule.name not in causes:
+        if rule.explains and rule.name not in causes and not (relapsed and rule.overcome):
             patient = rule.heals and record.epochs < rules.gate.patience
             cause = _finding(rule, record, rules, () if patient else stuck)
             if cause is not None and patient:

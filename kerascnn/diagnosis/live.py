@@ -10,12 +10,13 @@ from collections.abc import Iterable
 from kerascnn.diagnosis.architecture import Architecture
 from kerascnn.diagnosis.findings import Finding, find
 from kerascnn.diagnosis.record import Chance, Record
+from kerascnn.diagnosis.rules import the_rules
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 
 
 class Watcher:
-    """Sees a run's events and says what they mean: at most one warning and one verdict."""
+    """Sees a run's events and says what they mean: at most one warning, one of a relapse, and one verdict."""
 
     def __init__(self, recipe: Recipe, architecture: Architecture, before: Iterable[ev.Event] = ()) -> None:
         """``before`` are the events of the run so far, without what resumes took back."""
@@ -37,14 +38,20 @@ class Watcher:
             return []
         # A risk is told from the layers' figures, when there are any.
         found = find(self._record, warn=isinstance(event, ev.LayerStatistics))[:1]
-        return [self._tell(finding) for finding in found if finding.severity not in self._told]
+        return [self._tell(finding) for finding in found if _told_once(finding) not in self._told]
 
     def _take(self, event: ev.Event) -> None:
         if isinstance(event, ev.Found):
-            self._told.add(event.severity)
+            self._told.add(_told_once(event))
         else:
             self._record.see(event)
 
     def _tell(self, finding: Finding) -> ev.Found:
-        self._told.add(finding.severity)
+        self._told.add(_told_once(finding))
         return finding.for_recipe(self._recipe).to_event()
+
+
+def _told_once(finding: Finding | ev.Found) -> str:
+    """What a run says of this kind only once."""
+    relapse = any(rule.relapse for rule in the_rules().rules if rule.name == finding.rule)
+    return "relapse" if relapse and finding.severity == "warning" else finding.severity

@@ -121,6 +121,11 @@ def _loss_now(record: Record, window: int) -> Measured | None:
     return None if now is None else Measured(now.loss / record.chance.loss, now.step)
 
 
+def _lowest_loss(record: Record) -> Measured | None:
+    lowest = record.lowest
+    return None if lowest is None else Measured(lowest.loss / record.chance.loss, lowest.step)
+
+
 def _one_batch(record: Record) -> Measured | None:
     error = record.one_batch_error
     return None if error is None else Measured(error, record.one_batch_steps)
@@ -143,6 +148,7 @@ MEASURES: dict[str, Measure] = {
     "largest step": lambda r: _largest(r.looks, _steps),
     "loss at start over chance": lambda r: Measured(r.first_loss / r.chance.loss, 1),
     "loss now over chance": lambda r: _loss_now(r, LOSS_WINDOW),
+    "lowest loss over chance": _lowest_loss,
     "loss that is no number": lambda r: Measured(float(r.diverged), r.step),
     "size of the input": _input,
     "share of layers with equal units": _equal_units,

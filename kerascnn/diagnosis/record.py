@@ -13,6 +13,7 @@ import numpy as np
 
 from kerascnn.data.formats import Labels
 from kerascnn.diagnosis.architecture import Architecture
+from kerascnn.diagnosis.rules import the_rules
 from kerascnn.runs import events as ev
 
 # Later looks take the place of one another; the first ones stay.
@@ -94,6 +95,8 @@ class Record:
     diverged: bool = False
     early: list[ev.LayerStatistics] = field(default_factory=list)
     latest: ev.LayerStatistics | None = None
+    lowest: Window | None = None
+    """Of all windows as wide as the gate's, the one with the lowest loss so far."""
     _stretches: deque[Stretch] = field(default_factory=deque)
     _epoch: int = 0
     _steps: int = 0
@@ -163,3 +166,6 @@ class Record:
         self._epoch, self._steps, self._sums, self.step = event.epoch, in_epoch, sums, event.step
         while len(self._stretches) > 1000:
             self._stretches.popleft()
+        window = self.window(the_rules().gate.window)
+        if window is not None and (self.lowest is None or window.loss < self.lowest.loss):
+            self.lowest = window

@@ -53,6 +53,8 @@ class Rule(_Data):
     warns: bool = False
     explains: bool = False
     heals: bool = False
+    relapse: bool = False
+    overcome: bool = False
     chain: tuple[Link, ...] = ()
     remedies: tuple[str, ...]
 
@@ -112,6 +114,13 @@ class Rules(_Data):
             for name in rule.remedies:
                 if name not in self.remedies:
                     raise ValueError(f"{rule.name}: expected a remedy out of the table, got {name!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_relapse_is_one_from_beyond_the_gate(self) -> Rules:
+        for rule in self.rules:
+            if rule.relapse and rule.when[0].below != self.gate.loss_share:
+                raise ValueError(f"{rule.name}: expected the gate's {self.gate.loss_share}, got {rule.when[0].below}")
         return self
 
 
