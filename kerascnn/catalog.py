@@ -113,7 +113,8 @@ def nested(changes: Mapping[str, Any]) -> dict[str, Any]:
     tables: dict[str, Any] = {}
     # Together before they meet an entry: a new optimizer's name and its keys may come in any order.
     for key, value in changes.items():
-        tables = merge(tables, _nested(key, value))
+        is_name = isinstance(value, str) and any(other.startswith(f"{key}.") for other in changes)
+        tables = merge(tables, _nested(key, {"name": value} if is_name else value))
     return tables
 
 

@@ -71,7 +71,7 @@ def brief(value: object, most: int = 60) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Say ``; did you mean 'x'?`` when one of ``known`` is close to ``word``, else nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, [one for one in known if one != word], n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -79,3 +79,11 @@ def system_error(error: OSError) -> str:
     """What the operating system refused, and of which file, if it says so."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "oom when allocating", "resource_exhausted", "bad_alloc")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of any backend says that there is no more memory."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY)

@@ -89,6 +89,10 @@ BAD_USAGE = [
     (["train", "tiny", "--resume", "x"], "--resume takes the run's own recipe"),
     (["train", "--resume", "x"], "`--init-from x` begins a new run with its weights"),
     (["train", "tiny", "--init-from", "x"], "no run 'x' in runs"),
+    (["train", "tiny", "--backend", "auto", "--execution", "keras"], "expected no other one, got keras"),
+    (["diagnose", "tiny", "--unit"], "--unit is about --keras FILE"),
+    (["models", "--set", "filters=[4]"], "--set: expected the NAME of a network"),
+    (["models", "--toml"], "--toml: expected the NAME of a network"),
 ]
 
 
@@ -113,6 +117,44 @@ def test_a_directory_that_is_no_run_is_told_from_none(kerascnn_command: Command,
 
 def test_an_unknown_option_is_exit_code_2(kerascnn_command: Command) -> None:
     assert kerascnn_command("train", "tiny", "--epohcs", "3").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["runs", "--runs-dir", "elsewhere", "delete", "last", "--yes"], "--runs-dir: expected after `runs delete`"),
+        (["data", "--json", "fetch", "fashion_mnist_mini"], "--json: expected after `data fetch`"),
+        (["data", "--data-dir", "/nowhere/at/all"], "expected a folder at /nowhere/at/all"),
+        (["lecture", "--json", "report", "folder"], "--json: expected after `lecture report`"),
+        (["runs", "verify", "last", "--device", "tpu"], "expected auto, cpu, gpu"),
+    ],
+)
+def test_an_option_that_would_not_be_heard_is_refused(
+    arguments: list[str], said: str, kerascnn_command: Command
+) -> None:
+    done = kerascnn_command(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+
+
+def test_a_catalog_beside_the_run_that_names_the_network_is_refused(kerascnn_command: Command, tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "runs" / "tiny" / "1", accuracy=0.5, state="finished")
+    done = kerascnn_command("train", "--init-from", run.path, "--catalog", OWN_CATALOG)
+    assert done.returncode == 2
+    assert "--catalog: expected a MODEL out of it" in done.stderr
+
+
+@pytest.mark.parametrize("variable", ["KERASCNN_CACHE", "KERASCNN_DATA"])
+def test_a_folder_in_the_home_of_nobody_is_a_sentence(variable: str, kerascnn_command: Command) -> None:
+    done = kerascnn_command("data", **{variable: "~nobody-of-that-name/x"})
+    assert done.returncode == 2
+    assert f"{variable}: expected a folder" in done.stderr
+
+
+def test_an_output_that_lacks_a_character_gets_the_others(kerascnn_command: Command) -> None:
+    done = kerascnn_command("models", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert done.returncode == 0, done.stderr
+    assert "vgg16_cifar" in done.stdout
 
 
 def test_a_missing_backend_names_its_install_line(kerascnn_command: Command, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -20,8 +21,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from kerascnn.catalog import load_recipe
+from kerascnn.cli import app
 from kerascnn.data import batches, fetch, formats, locate
 from kerascnn.data import dataset as datasets
 from kerascnn.data.images import ArrayImages, FolderImages, Subset, adapt, describe_adaptation
@@ -220,6 +223,7 @@ def test_places_are_searched_in_the_documented_order(
     own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_cifar: KnownDataset
 ) -> None:
     monkeypatch.setenv("KERASCNN_DATA", str(tmp_path / "named"))
+    (tmp_path / "mine").mkdir()
     roots = [
         ("--data-dir", tmp_path / "mine"),
         ("KERASCNN_DATA", tmp_path / "named"),
@@ -396,6 +400,25 @@ def test_two_processes_fetch_a_dataset_once(server: Server, served_cifar: KnownD
     assert [process.returncode for process in both] == [0, 0]
     assert len(printed) == 1
     assert len(server.requests) == 1
+
+
+def test_an_archive_of_the_users_own_is_taken_and_stays(
+    served_cifar: KnownDataset, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS, "cifar10", served_cifar)
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    archive = folder / "cifar-10-python.tar.gz"
+    archive.write_bytes(server.content["/cifar-10-python.tar.gz"])
+    done = CliRunner().invoke(app, ["data", "fetch", "cifar10", "--data-dir", str(folder)])
+    assert done.exit_code == 0, done.output
+    assert Path(done.stdout.strip()) == folder / "cifar-10-batches-py"
+    assert archive.is_file()
+    assert fetch.fetch(served_cifar, folder) == folder / "cifar-10-batches-py"
+    shutil.rmtree(folder / "cifar-10-batches-py")
+    fetch.fetch(served_cifar, folder)
+    assert archive.is_file()
+    assert server.requests == []
 
 
 def test_a_published_archive_that_lies_about_is_used_if_its_hash_is_right(

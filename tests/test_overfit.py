@@ -258,7 +258,8 @@ def test_the_command_ends_with_0_where_the_batch_is_memorised(keras: Any, tmp_pa
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("memorised: 4 of 4 images right after ")
     assert "chance is ln 10 = 2.3026" in done.stdout
-    assert "kerascnn train tiny" in done.stdout
+    assert f"kerascnn train tiny --catalog {OWN_CATALOG} --set " in done.stdout
+    assert "--set train.optimizer.learning_rate=0.01" in done.stdout
     assert "step 1/500 loss" in done.stderr
     assert list(tmp_path.iterdir()) == []
 

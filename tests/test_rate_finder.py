@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from kerascnn.catalog import load_recipe, parse_assignments
 from kerascnn.cli import app
 from kerascnn.cli.chart import curve_chart
 from kerascnn.data.dataset import load_dataset
@@ -192,7 +194,12 @@ def test_the_command_shows_the_curve_and_the_option_to_take(keras: Any, tmp_path
     assert len(axis) == 80
     assert "1e-6" in lines[lines.index(axis) + 1]
     rate = next(line.split()[4] for line in lines if line.startswith("tenth of the minimum"))
-    assert lines[-1] == (f"kerascnn train tiny --dataset fashion_mnist_mini --set train.optimizer.learning_rate={rate}")
+    words = shlex.split(lines[-1])
+    assert words[:5] == ["kerascnn", "train", "tiny", "--catalog", str(OWN_CATALOG)]
+    changed = load_recipe("tiny", parse_assignments(words[6::2]), catalog=OWN_CATALOG)
+    assert (changed.dataset, changed.train.batch_size) == ("fashion_mnist_mini", 25)
+    assert changed.filters == [4, 8]
+    assert changed.train.optimizer.learning_rate == float(rate)
     assert list(tmp_path.iterdir()) == []
 
 

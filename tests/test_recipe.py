@@ -139,6 +139,12 @@ def test_another_optimizer_starts_from_its_own_defaults() -> None:
 def test_a_name_alone_stands_for_its_table() -> None:
     recipe = load_recipe("plain12_relu", {"train.schedule": "cosine", "train.optimizer": "sgd"})
     assert (recipe.train.schedule.name, recipe.train.optimizer.name) == ("cosine", "sgd")
+    for changes in (
+        {"train.optimizer": "sgd", "train.optimizer.learning_rate": 0.1},
+        {"train.optimizer.learning_rate": 0.1, "train.optimizer": "sgd"},
+    ):
+        optimizer = load_recipe("plain12_relu", changes).train.optimizer
+        assert (optimizer.name, optimizer.learning_rate) == ("sgd", 0.1)
 
 
 def test_overrides_count_together_whatever_their_order() -> None:

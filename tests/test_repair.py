@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from kerascnn.catalog import change_recipe, load_recipe, parse_assignments
 from kerascnn.cli import app
-from kerascnn.cli.repair import command, entry, whole_changes
+from kerascnn.cli.options import repeated, whole_changes
+from kerascnn.cli.repair import entry
 from kerascnn.diagnosis.architecture import Architecture, LayerFacts
 from kerascnn.diagnosis.findings import Advice, Finding
 from kerascnn.diagnosis.record import Chance
@@ -324,7 +325,7 @@ def test_the_printed_command_and_entry_mean_the_changed_recipe(tmp_path: Path) -
         "activation": "silu",
     }
     expected = load_recipe("tiny", changes, catalog=OWN_CATALOG)
-    words = shlex.split(command("tiny", changes, OWN_CATALOG))
+    words = shlex.split(repeated("train", "tiny", changes, OWN_CATALOG))
     assert words[:5] == ["kerascnn", "train", "tiny", "--catalog", str(OWN_CATALOG)]
     assert words[5::2] == ["--set"] * len(words[5::2])
     assert load_recipe("tiny", parse_assignments(words[6::2]), catalog=OWN_CATALOG) == expected

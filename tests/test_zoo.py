@@ -249,10 +249,28 @@ def test_a_builder_of_the_users_own_is_found_by_name(keras: Any, tmp_path: Any, 
         '[models.wrong]\nbuilder = "ours_builder:build"\ndataset = "cifar10"\n'
         '[models.missing]\nbuilder = "ours_builder:nothing"\ndataset = "cifar10"\n'
         '[models.typo]\nbuilder = "plian"\ndataset = "cifar10"\n'
+        '[models.broken]\nbuilder = "broken_builder:build"\ndataset = "cifar10"\n'
+        '[models.fails]\nbuilder = "failing_builder:build"\ndataset = "cifar10"\n'
+        '[models.narrow]\nbuilder = "failing_builder:narrow"\ndataset = "cifar10"\n'
+    )
+    (tmp_path / "broken_builder.py").write_text("def build(x, **other:\n")
+    (tmp_path / "failing_builder.py").write_text(
+        "from keras import layers\n"
+        "def build(x, **other):\n"
+        "    return nothing\n"
+        "def narrow(x, **other):\n"
+        "    return layers.Dense(3)(layers.Flatten()(x))\n"
     )
     model = kerascnn.build_model(load_recipe("own", catalog=catalog))
     assert model.output.shape == (None, 10)
-    for name, said in (("wrong", "width"), ("missing", "ours_builder:nothing"), ("typo", "did you mean 'plain'")):
+    for name, said in (
+        ("wrong", "width"),
+        ("missing", "ours_builder:nothing"),
+        ("typo", "did you mean 'plain'"),
+        ("broken", "expected a builder at broken_builder:build: SyntaxError"),
+        ("fails", "the builder failing_builder:build fails: NameError: name 'nothing' is not defined"),
+        ("narrow", r"expected 10 logits an image from the builder failing_builder:narrow, got the shape \(None, 3\)"),
+    ):
         with pytest.raises(RecipeError, match=said):
             kerascnn.build_model(load_recipe(name, catalog=catalog))
 

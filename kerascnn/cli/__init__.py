@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kerascnn.cli.output import say
-from kerascnn.errors import KerascnnError, system_error
+from kerascnn.errors import KerascnnError, is_out_of_memory, system_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,24 +109,32 @@ def _used(arguments: list[str]) -> Iterable[str]:
 
 def main() -> None:
     """Run the command; an error of ours is one sentence and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # What an old code page lacks (bars, dashes) becomes a question mark rather than a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         make_app(_used(sys.argv[1:]))()
-    except KerascnnError as error:
-        if os.environ.get("KERASCNN_DEBUG"):
-            raise
-        say(f"kerascnn: {error}", style="red")
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-    except MemoryError:
-        say("kerascnn: out of memory", style="red")
-        sys.exit(1)
     except BrokenPipeError:
         # Whoever read our output has gone, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:
-        if os.environ.get("KERASCNN_DEBUG"):
+    except Exception as error:
+        sentence, exit_code = _in_words(error)
+        if not sentence or os.environ.get("KERASCNN_DEBUG"):
             raise
-        say(f"kerascnn: {system_error(error)}", style="red")
-        sys.exit(1)
+        say(f"kerascnn: {sentence}", style="red")
+        sys.exit(exit_code)
+
+
+def _in_words(error: Exception) -> tuple[str, int]:
+    """An error as a sentence, empty where it is none that a user can do something about, and its exit code."""
+    if isinstance(error, KerascnnError):
+        return str(error), error.exit_code
+    if is_out_of_memory(error):
+        return "out of memory; a smaller --batch-size needs less", 1
+    if isinstance(error, OSError):
+        return system_error(error), 1
+    return "", 1

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kerascnn.cli.options import is_followed
 from kerascnn.cli.output import print_json, print_table, say
 from kerascnn.data import fetch as fetching
 from kerascnn.data import locate
@@ -25,7 +26,7 @@ def data(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the datasets, and where each lies on this machine."""
-    if context.invoked_subcommand is not None:
+    if is_followed(context):
         return
     rows = [_row(dataset, data_dir) for dataset in DATASETS.values()]
     if as_json:
@@ -51,17 +52,24 @@ def data(
 @app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="A dataset's name.")],
-    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where to put it; by default the cache.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Where to put it; else $KERASCNN_DATA, else the cache.")
+    ] = None,
 ) -> None:
-    """Download a dataset, unless it is here already."""
+    """Download a dataset, unless it is here already, be it as its archive."""
     dataset = known_dataset(name)
+    if data_dir is not None:
+        data_dir.mkdir(parents=True, exist_ok=True)
     found = locate.find(dataset, data_dir)
+    archive = locate.find_archive(dataset, data_dir) if found is None else None
     if found is not None:
         say(f"{name} is here already ({found.source})")
         typer.echo(found.path)
-        return
-    folder = fetching.fetch(dataset, data_dir, report=say)
-    typer.echo(folder)
+    elif archive is not None:
+        say(f"{name} is here already, as {archive.path} ({archive.source})")
+        typer.echo(fetching.unpack(dataset, archive.path, data_dir))
+    else:
+        typer.echo(fetching.fetch(dataset, data_dir, report=say))
 
 
 def _row(dataset: KnownDataset, data_dir: Path | None) -> dict[str, Any]:

@@ -75,6 +75,8 @@ def diagnose(
             )
         _show(found, as_json=as_json)
         raise typer.Exit(0 if found.healthy else 1)
+    if unit:
+        raise UsageError("--unit is about --keras FILE; a MODEL scales its pixels itself: --set train.scaling=…")
     given = {
         "train.batch_size": batch_size,
         "train.optimizer.learning_rate": learning_rate,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kerascnn.cli.options import Backend, DataDir, Device, Offline, check_device
+from kerascnn.cli.options import Backend, DataDir, Device, Offline, check_device, is_followed
 from kerascnn.cli.output import print_json, print_table, say
 from kerascnn.cli.progress import Display, make_display
 from kerascnn.data.dataset import absolute
@@ -34,7 +34,7 @@ def lecture(
     context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print the steps as JSON.")] = False
 ) -> None:
     """Show the argument: its steps, networks and claims."""
-    if context.invoked_subcommand is not None:
+    if is_followed(context):
         return
     steps = the_argument().steps
     if as_json:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,13 +68,9 @@ def lr_find(
     if as_json:
         print_json({"model": recipe.name, "dataset": recipe.dataset, **found.to_dict()})
     else:
-        _print(recipe, found, _repeated(dataset))
+        whole = common.whole_changes(recipe, changes, catalog)
+        _print(recipe, found, lambda command, more: common.repeated(command, recipe.name, {**whole, **more}, catalog))
     raise typer.Exit(1 if found.flat else 0)
-
-
-def _repeated(dataset: str | None) -> str:
-    """What a suggested command has to repeat."""
-    return f" --dataset {dataset}" if dataset else ""
 
 
 def _check_plot(plot: Path | None) -> None:
@@ -86,7 +83,7 @@ def _check_plot(plot: Path | None) -> None:
         raise UsageError(f"--plot: expected a folder at {plot.absolute().parent}, and there is none")
 
 
-def _print(recipe: Recipe, found: RateSweep, repeated: str) -> None:
+def _print(recipe: Recipe, found: RateSweep, repeated: Callable[[str, Mapping[str, Any]], str]) -> None:
     steps, batch = len(found.rates), recipe.train.batch_size
     if all(math.isfinite(loss) for loss in found.smoothed):
         width = min(WIDTH, stdout().width)
@@ -99,8 +96,8 @@ def _print(recipe: Recipe, found: RateSweep, repeated: str) -> None:
     )
     if found.flat:
         typer.echo(
-            f"flat: at no rate does the loss come below chance, so there is none to suggest. Why: kerascnn diagnose "
-            f"{recipe.name}{repeated}. A deep network may only need more steps: --steps {4 * steps}"
+            f"flat: at no rate does the loss come below chance, so there is none to suggest. Why: "
+            f"{repeated('diagnose', {})}. A deep network may only need more steps: --steps {4 * steps}"
         )
         return
     typer.echo()
@@ -111,7 +108,7 @@ def _print(recipe: Recipe, found: RateSweep, repeated: str) -> None:
         typer.echo(
             f"\nthe loss still fell at the last rate: higher ones may be better, --to {10 * found.rates[-1]:.2g}"
         )
-    typer.echo(f"\nkerascnn train {recipe.name}{repeated} --set {RATE}={found.recommended:g}")
+    typer.echo(f"\n{repeated('train', {RATE: found.recommended})}")
 
 
 def _draw(recipe: Recipe, found: RateSweep, path: Path) -> None:

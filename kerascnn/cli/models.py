@@ -10,6 +10,7 @@ from rich.text import Text
 
 from kerascnn.catalog import list_models, load_recipe, parse_assignments
 from kerascnn.cli.output import print_fact, print_json, print_table, stdout
+from kerascnn.errors import UsageError
 from kerascnn.recipe import Recipe
 from kerascnn.wording import short_number
 
@@ -24,6 +25,8 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the networks, or show one network's card."""
+    if name is None and (toml or assignments):
+        raise UsageError(f"{'--toml' if toml else '--set'}: expected the NAME of a network beside it")
     if name is None:
         recipes = [load_recipe(each, catalog=catalog) for each in list_models(catalog)]
         if as_json:

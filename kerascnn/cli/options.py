@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from kerascnn.catalog import load_recipe, parse_assignments
+from kerascnn.catalog import load_recipe, nested, parse_assignments
 from kerascnn.cli.output import say
 from kerascnn.data.dataset import absolute, classes_of
 from kerascnn.errors import UnknownNameError, UsageError, nearest
 from kerascnn.recipe import Recipe
+from kerascnn.runs.compare import flat
 from kerascnn.runs.directory import Run
 from kerascnn.training.backend import DEVICES, EXECUTIONS
 
@@ -28,6 +31,22 @@ Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change any key of the recipe.")
 ]
 Catalog = Annotated[Path | None, typer.Option(help="A TOML file of your own networks.")]
+
+
+def is_followed(group: typer.Context) -> bool:
+    """Whether a subcommand follows a group's name; the group's own options have no place before it.
+
+    Raises:
+        UsageError: one of them stands there.
+    """
+    if group.invoked_subcommand is None:
+        return False
+    for parameter in group.command.params:
+        source = group.get_parameter_source(str(parameter.name))
+        if source is not None and source.name == "COMMANDLINE":
+            option, name = parameter.opts[0], f"{group.info_name} {group.invoked_subcommand}"
+            raise UsageError(f"{option}: expected after `{name}`, if it takes it, got it before {name.split()[-1]!r}")
+    return True
 
 
 def check_device(device: str) -> None:
@@ -71,6 +90,8 @@ def recipe_of(model: str | None, changes: dict[str, Any], catalog: Path | None, 
         UsageError: no network is named, none has this name, or a change can't be meant.
     """
     if model is None and source is not None and source.is_dir():
+        if catalog is not None:
+            raise UsageError("--catalog: expected a MODEL out of it; without one the network is that of --init-from")
         # A run's recipe reads back as a catalog.
         model, catalog = Run(source).recipe().name, Run(source).recipe_file
     if model is None:
@@ -81,3 +102,17 @@ def recipe_of(model: str | None, changes: dict[str, Any], catalog: Path | None, 
             say(f"note: {model} gets {classes} logits for {changes['dataset']}")
             changes = {**changes, "classes": classes}
     return load_recipe(model, changes, catalog=catalog)
+
+
+def whole_changes(recipe: Recipe, changes: Mapping[str, Any], catalog: Path | None) -> dict[str, Any]:
+    """A command's changes with the number of classes, where that follows from the dataset."""
+    told = load_recipe(recipe.name, changes, catalog=catalog).classes == recipe.classes
+    return {**changes} if told else {**changes, "classes": recipe.classes}
+
+
+def repeated(command: str, name: str, changes: Mapping[str, Any], catalog: Path | None) -> str:
+    """A command about a changed network, as one types it."""
+    words = ["kerascnn", command, name, *(["--catalog", str(catalog)] if catalog is not None else [])]
+    for key, value in flat(nested(changes)).items():
+        words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join(words)

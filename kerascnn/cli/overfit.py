@@ -20,6 +20,8 @@ from kerascnn.cli.options import (
     changes_of,
     check_device,
     recipe_of,
+    repeated,
+    whole_changes,
 )
 from kerascnn.cli.output import print_json, say
 from kerascnn.cli.progress import counted
@@ -52,7 +54,8 @@ def overfit(
 ) -> None:
     """Can a network memorise one small batch? Exit code 0: it can; 1: it can't. Writes nothing."""
     check_device(device)
-    recipe = recipe_of(model, changes_of(dataset, {"train.seed": seed}, assignments), catalog)
+    changes = changes_of(dataset, {"train.seed": seed}, assignments)
+    recipe = recipe_of(model, changes, catalog)
     options = session.Options(backend=backend, device=device, data_dir=data_dir, download=not offline)
     with counted("overfitting", steps) as show:
         found = overfit_one_batch(
@@ -66,7 +69,8 @@ def overfit(
     if as_json:
         print_json(_plain(recipe, found))
     else:
-        typer.echo("\n".join(_sentences(recipe, found)))
+        training = repeated("train", recipe.name, whole_changes(recipe, changes, catalog), catalog)
+        typer.echo("\n".join(_sentences(recipe, found, training)))
     raise typer.Exit(0 if found.memorised else 1)
 
 
@@ -86,14 +90,14 @@ def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _sentences(recipe: Recipe, found: Overfit) -> list[str]:
+def _sentences(recipe: Recipe, found: Overfit, training: str) -> list[str]:
     """The verdict with its figures, what it means, and what to try next, a line each."""
     chance = f"ln {recipe.classes:,} = {found.chance:.4f}"
     images, steps = _counted(found.images, "image"), _counted(found.steps, "step")
     right = f"{round(found.accuracy * found.images)} of {images} right"
     figures = f"{found.verdict}: {right} after {steps}, loss {found.loss:.4f} (chance is {chance})."
     if found.verdict == "memorised":
-        return [figures, f"{recipe.name} can fit data; the next step is all of it: kerascnn train {recipe.name}"]
+        return [figures, f"{recipe.name} can fit data; the next step is all of it: {training}"]
     if found.verdict == "diverged":
         return [figures, "The steps are too large for this network. Try, one at a time:", *_remedies(_smaller(recipe))]
     if found.verdict == "stuck at chance":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 import typer
 
-from kerascnn.catalog import load_recipe, nested
+from kerascnn.catalog import nested
+from kerascnn.cli.options import repeated, whole_changes
 from kerascnn.cli.output import print_json, print_table, say
 from kerascnn.diagnosis.repair import MOST_TRAININGS, Repair, Training, Trial, needs_repair, try_remedies
 from kerascnn.diagnosis.subjects import Examiner
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
-from kerascnn.runs.compare import flat
 from kerascnn.wording import percent
 
 if TYPE_CHECKING:
@@ -103,24 +101,10 @@ def _print(
     if (solution := repaired.solution) is not None:
         typer.echo(f"\nit learns with: {solution.candidate}")
         together = {**whole_changes(recipe, changes, catalog), **solution.candidate.changes}
-        typer.echo(f"   {command(recipe.name, together, catalog)}")
+        typer.echo(f"   {repeated('train', recipe.name, together, catalog)}")
         typer.echo(f"\nas an entry of a catalog:\n\n{entry(recipe.name, together)}", nl=False)
     elif (nearest := repaired.nearest) is not None:
         typer.echo(f"\nnothing works; nearest comes: {nearest.candidate} ({_in_words(nearest.trainings[-1])})")
-
-
-def whole_changes(recipe: Recipe, changes: Mapping[str, Any], catalog: Path | None) -> dict[str, Any]:
-    """A command's changes with the number of classes, where that follows from the dataset."""
-    told = load_recipe(recipe.name, changes, catalog=catalog).classes == recipe.classes
-    return {**changes} if told else {**changes, "classes": recipe.classes}
-
-
-def command(name: str, changes: Mapping[str, Any], catalog: Path | None) -> str:
-    """The command that trains a changed network."""
-    words = ["kerascnn", "train", name, *(["--catalog", str(catalog)] if catalog is not None else [])]
-    for key, value in flat(nested(changes)).items():
-        words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
-    return shlex.join(words)
 
 
 def entry(name: str, changes: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from kerascnn.cli.options import check_device, is_followed
 from kerascnn.cli.output import print_fact, print_json, print_table, say, stdout
 from kerascnn.cli.progress import make_display
 from kerascnn.errors import UsageError
@@ -40,7 +41,7 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """List the runs, oldest first."""
-    if context.invoked_subcommand is not None:
+    if is_followed(context):
         return
     summaries = [run.summary() for run in directory.list_runs(runs_dir)]
     summaries = [s for s in summaries if (model in (None, s.model)) and (state in (None, s.state))]
@@ -117,6 +118,7 @@ def verify(
     from kerascnn.training.session import Options
     from kerascnn.training.verify import verify as replay_and_compare
 
+    check_device(device)
     run = directory.find_run(name, runs_dir)
     options = Options(device=device, data_dir=data_dir, download=False)
     with make_display() as display:

@@ -97,6 +97,8 @@ def train(
         "train.val_split": val_split,
         "train.seed": seed,
     }
+    if backend == AUTO and execution != "auto":
+        raise UsageError(f"--backend auto measures with --execution auto: expected no other one, got {execution}")
     changes = changes_of(dataset, given, assignments)
     if resume is not None:
         if changes or any(other is not None for other in (model, run_dir, init_from, catalog)):

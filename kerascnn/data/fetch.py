@@ -48,21 +48,24 @@ def fetch(dataset: KnownDataset, folder: Path | None = None, *, report: Report =
                 for file in dataset.files:
                     download(file, target, report=report)
             else:
-                (archive,) = (download(file, root, report=report) for file in dataset.files)
+                (file,) = dataset.files
+                is_the_users = (root / file.name).exists()
+                archive = download(file, root, report=report)
                 extract(archive, target)
-                archive.unlink()
+                if not is_the_users:
+                    archive.unlink()
     except OSError as error:
         raise DatasetError(f"{root}: can't store {dataset.name}: {error.strerror or error}") from None
     return target
 
 
-def unpack(dataset: KnownDataset, archive: Path) -> Path:
-    """Extract a published archive that lies on disk into the cache, after a look at its hash.
+def unpack(dataset: KnownDataset, archive: Path, folder: Path | None = None) -> Path:
+    """Extract a published archive that lies on disk into ``folder`` (by default the cache), after a look at its hash.
 
     Raises:
         DatasetError: the archive isn't what was published, or the cache can't be written.
     """
-    root = download_folder()
+    root = folder or download_folder()
     target = root / dataset.folders[0]
     try:
         with _one_process(dataset, root):

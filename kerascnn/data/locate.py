@@ -9,6 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from kerascnn.data.known import DATASETS, EMBEDDED, KnownDataset
+from kerascnn.errors import UsageError, brief
 
 SAMPLE = Path(__file__).parent / "sample" / "fashion_mnist_mini.npz"
 SYSTEM_DATASETS = Path("/usr/share/datasets")
@@ -27,23 +28,45 @@ class Found:
 
 def cache_folder() -> Path:
     """Where downloads and computed constants are kept: ``$KERASCNN_CACHE``, else the user's cache folder."""
-    named = os.environ.get("KERASCNN_CACHE")
-    return Path(named).expanduser() if named else platformdirs.user_cache_path("kerascnn")
+    return _named_folder("KERASCNN_CACHE") or platformdirs.user_cache_path("kerascnn")
 
 
 def download_folder() -> Path:
     """Where ``kerascnn data fetch`` puts a dataset: ``$KERASCNN_DATA``, else inside the cache."""
-    named = os.environ.get("KERASCNN_DATA")
-    return Path(named).expanduser() if named else cache_folder() / "datasets"
+    return _named_folder("KERASCNN_DATA") or cache_folder() / "datasets"
+
+
+def _named_folder(variable: str) -> Path | None:
+    """The folder that an environment variable names.
+
+    Raises:
+        UsageError: it is in the home of nobody.
+    """
+    named = os.environ.get(variable)
+    try:
+        return Path(named).expanduser() if named else None
+    except RuntimeError:
+        raise UsageError(f"{variable}: expected a folder, got {brief(named)}, whose home is unknown") from None
+
+
+def check_data_dir(data_dir: Path | None) -> None:
+    """Refuse a folder to look into that isn't there.
+
+    Raises:
+        UsageError: it isn't.
+    """
+    if data_dir is not None and not data_dir.is_dir():
+        raise UsageError(f"--data-dir: expected a folder at {data_dir}, and there is none")
 
 
 def search_places(data_dir: Path | None) -> list[tuple[str, Path]]:
     """The places in the order in which they are looked through, each with what it is called in messages."""
+    check_data_dir(data_dir)
     places: list[tuple[str, Path]] = []
     if data_dir is not None:
         places.append(("--data-dir", data_dir))
-    if named := os.environ.get("KERASCNN_DATA"):
-        places.append(("KERASCNN_DATA", Path(named).expanduser()))
+    if (named := _named_folder("KERASCNN_DATA")) is not None:
+        places.append(("KERASCNN_DATA", named))
     places.append(("cache", cache_folder() / "datasets"))
     keras_home = os.environ.get("KERAS_HOME")
     places.append(("Keras's cache", (Path(keras_home) if keras_home else Path.home() / ".keras") / "datasets"))

@@ -16,7 +16,7 @@ from kerascnn.recipe import Train
 from kerascnn.training.overfit import IMAGES, Overfit, drop_dropout, memorise
 from kerascnn.training.steps import make_steps
 
-# With a loss at chance, 200 steps of 16 images are a quarter of what the short run before them took.
+# Of 16 images each: with a loss at chance, little beside the short run before them.
 STEPS = 200
 
 

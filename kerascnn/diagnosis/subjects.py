@@ -109,6 +109,8 @@ def diagnose_file(
     """
     backends.activate(backends.choose_backend(options.backend).name, options.device)
     model = _read_model(path)
+    if not model.built:
+        raise UsageError(f"{path}: expected a model that knows the shape of its input; build it before it is saved")
     shape = tuple(model.inputs[0].shape[1:])
     if len(model.inputs) != 1 or len(shape) != 3 or None in shape or shape[2] not in (1, 3):
         raise UsageError(f"{path}: expected one input of height, width and 1 or 3 channels, got {shape}")

@@ -237,14 +237,6 @@ def what_cannot_be_repeated(backend: str) -> str | None:
 
 
 # What the backends say when memory ends, each as an error of its own.
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "oom when allocating", "resource_exhausted", "bad_alloc")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of any backend says that there is no more memory."""
-    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY)
-
-
 def device_name(backend: str) -> str:
     """``cpu``, or the accelerator that the active backend computes on."""
     if backend == "torch":

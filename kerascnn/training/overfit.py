@@ -18,7 +18,7 @@ from kerascnn.data.formats import Labels, Pixels
 from kerascnn.data.known import DATASETS
 from kerascnn.data.statistics import constants_of
 from kerascnn.diagnosis.record import Chance
-from kerascnn.errors import RunError, UsageError
+from kerascnn.errors import RunError, UsageError, is_out_of_memory
 from kerascnn.recipe import AdamW, Augment, Constant, Recipe, WarmUp
 from kerascnn.training import backend as backends
 from kerascnn.training import session
@@ -109,7 +109,7 @@ def overfit(
                 network_steps, pixels, labels, recipe.classes, most=steps, watch=watch, set_aside=tuple(set_aside)
             )
     except Exception as error:
-        if backends.is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise RunError(f"out of memory: try --images below {images}") from error
         raise
 

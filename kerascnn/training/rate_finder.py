@@ -20,7 +20,7 @@ from kerascnn.data.dataset import Dataset
 from kerascnn.data.statistics import constants_of
 from kerascnn.diagnosis.record import Chance
 from kerascnn.diagnosis.rules import the_rules
-from kerascnn.errors import RunError, UsageError
+from kerascnn.errors import RunError, UsageError, is_out_of_memory
 from kerascnn.recipe import Recipe
 from kerascnn.training import backend as backends
 from kerascnn.training import session
@@ -145,7 +145,7 @@ def find_learning_rate(
         with backends.unrepeatable_told(tell):
             losses, ended = _sweep(recipe, dataset, rates, tell, watch)
     except Exception as error:
-        if backends.is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise RunError(f"out of memory: try a train.batch_size below {recipe.train.batch_size}") from error
         raise
     return sweep_of(rates[: len(losses)].tolist(), losses, chance=_chance(dataset, recipe), ended=ended, steps=steps)

@@ -17,10 +17,19 @@ import psutil
 from kerascnn.data.batches import TrainingBatches, ValidationBatches
 from kerascnn.data.dataset import Dataset, classes_of, load_dataset, require
 from kerascnn.data.formats import Pixels
+from kerascnn.data.locate import check_data_dir
 from kerascnn.data.statistics import PixelStatistics, constants_of
 from kerascnn.diagnosis.architecture import read_architecture
 from kerascnn.diagnosis.live import Watcher
-from kerascnn.errors import CheckpointError, DivergedError, KerascnnError, RunError, UsageError, system_error
+from kerascnn.errors import (
+    CheckpointError,
+    DivergedError,
+    KerascnnError,
+    RunError,
+    UsageError,
+    is_out_of_memory,
+    system_error,
+)
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import RUNS_FOLDER, Run, Writer, create_run, epochs_of, new_run_path
@@ -156,8 +165,7 @@ def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lamb
     check_builder(recipe.builder)
     if options.execution == "lowered" and choice.name == "jax":
         raise UsageError(f"--execution lowered: expected torch or tensorflow, got jax ({choice.reason})")
-    if options.data_dir is not None and not options.data_dir.is_dir():
-        raise UsageError(f"--data-dir: expected a folder at {options.data_dir}, and there is none")
+    check_data_dir(options.data_dir)
     classes = classes_of(recipe.dataset)
     if classes is not None and classes != recipe.classes:
         raise UsageError(f"{recipe.dataset} has {classes} classes: expected classes = {classes}, got {recipe.classes}")
@@ -278,7 +286,7 @@ class _Session:
 
     def _explain(self, error: Exception) -> RunError:
         """What ended the run and isn't an error of ours, in one sentence."""
-        if backends.is_out_of_memory(error):
+        if is_out_of_memory(error):
             return RunError(f"out of memory: try a train.batch_size below {self._recipe.train.batch_size}")
         if not isinstance(error, OSError):
             return RunError(f"{type(error).__name__}: {_first_line(error)}")

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerascnn.errors import RecipeError, nearest
+from kerascnn.errors import RecipeError, is_out_of_memory, nearest
 from kerascnn.recipe import FAMILIES, Recipe
 
 if TYPE_CHECKING:
@@ -59,13 +59,29 @@ def build_model(
     keras.mixed_precision.set_dtype_policy(recipe.train.precision)
     try:
         x = scale_pixels(pixels, recipe.train.scaling, mean, deviation)
-        logits = builder(x, **recipe.network())
+        model = keras.Model(pixels, builder(x, **recipe.network()), name=recipe.name)
     except (TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RecipeError(f"{recipe.name}: the builder {recipe.builder} rejects its arguments: {reason}") from error
+        raise RecipeError(
+            f"{recipe.name}: the builder {recipe.builder} rejects its arguments: {_first_line(error)}"
+        ) from error
+    except Exception as error:
+        # Somebody's own code may fail in any way.
+        if is_out_of_memory(error):
+            raise
+        raise RecipeError(f"{recipe.name}: the builder {recipe.builder} fails: {_first_line(error)}") from error
     finally:
         keras.mixed_precision.set_dtype_policy(policy)
-    return keras.Model(pixels, logits, name=recipe.name)
+    if model.output_shape != (None, recipe.classes):
+        raise RecipeError(
+            f"{recipe.name}: expected {recipe.classes} logits an image from the builder {recipe.builder}, got the "
+            f"shape {model.output_shape}"
+        )
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def check_builder(name: str) -> str:
@@ -99,8 +115,9 @@ def find_builder(name: str) -> Callable[..., Any]:
         sys.path.append(str(Path.cwd()))
     try:
         found_function = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RecipeError(f"expected a builder at {target}: {error}") from error
+    except Exception as error:
+        # Importing it runs somebody's own code, which may fail in any way.
+        raise RecipeError(f"expected a builder at {target}: {_first_line(error)}") from error
     if not callable(found_function):
         raise RecipeError(f"expected a function at {target}, got {type(found_function).__name__}")
     return found_function  # type: ignore[no-any-return]
