@@ -81,6 +81,7 @@ def system_error(error: OSError) -> str:
     return f"{where}{error.strerror or error}"
 
 
+# What the backends say when memory ends, each as an error of its own.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "oom when allocating", "resource_exhausted", "bad_alloc")
 
 

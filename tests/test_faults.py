@@ -5,6 +5,8 @@ The faults are real, done to real processes: SIGKILL, a full file system, an add
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import random
 import shutil
@@ -19,9 +21,9 @@ import psutil
 import pytest
 
 import kerascnn
-from kerascnn.errors import CheckpointError
+from kerascnn.errors import CheckpointError, RunError, UnknownNameError
 from kerascnn.runs import events as ev
-from kerascnn.runs.directory import Run, open_run
+from kerascnn.runs.directory import Run, Writer, create_run, delete_run, open_run
 from kerascnn.runs.files import PARTIAL
 from kerascnn.training.checkpoint import differences, list_checkpoints, newest_whole, read_checkpoint, write_checkpoint
 from tests.conftest import GIVE_UP_S, Command, events_of
@@ -455,6 +457,32 @@ def test_a_run_begins_with_the_weights_of_another(keras: object) -> None:
         "initial weights are those of stateful after 40 steps" in e["message"]
         for e in events_of(second.run_dir, "warning")
     )
+
+
+def test_a_run_without_the_weights_that_it_was_to_begin_with_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full, or the process is killed, when its directory is half made."""
+
+    def no_room(_: Run) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(RunError, match="No space left on device"):
+        create_run(tmp_path / "run", own("tiny"), [], no_room)
+    with pytest.raises(UnknownNameError, match="expected a run directory"):
+        open_run(tmp_path / "run")
+
+
+def test_a_run_that_another_machine_works_on_is_not_deleted(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run", own("tiny"), [])
+    writer = Writer(run)
+    (run.path / "owner.json").write_text(json.dumps({"pid": os.getpid(), "process": "x", "host": "another"}))
+    with pytest.raises(RunError, match="another machine works on this run"):
+        delete_run(run)
+    assert run.recipe_file.is_file()
+    writer.close()
+    delete_run(run)
+    assert not run.path.exists()
 
 
 @pytest.mark.backend

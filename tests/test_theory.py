@@ -246,6 +246,30 @@ def test_glorot_keeps_the_variance_of_linear_layers_and_he_that_of_relu(
     assert ratios == pytest.approx([kept] * 4, rel=STANDARD_ERRORS * math.sqrt(2 / units))
 
 
+def test_separable_convolutions_are_drawn_and_decayed_like_others(keras: Any) -> None:
+    from kerascnn.training.initial_weights import assign_initial_weights
+    from kerascnn.training.steps import decayed
+
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            layers.Input((8, 8, 3)),
+            layers.SeparableConv2D(4, 3, depthwise_initializer="he_normal", pointwise_initializer="he_normal"),
+            layers.DepthwiseConv2D(3, depthwise_initializer="he_normal"),
+        ]
+    )
+    drawn = []
+    for seed in (0, 0, 1):
+        assert assign_initial_weights(model, seed) == []
+        drawn.append([numpy_of(variable.value) for variable in model.trainable_variables])
+    kernels = [index for index, variable in enumerate(model.trainable_variables) if variable.name.endswith("kernel")]
+    assert len(kernels) == 3
+    for index in kernels:
+        assert (drawn[0][index] == drawn[1][index]).all()
+        assert not (drawn[0][index] == drawn[2][index]).any()
+    assert [index for index, is_kernel in enumerate(decayed(model.trainable_variables)) if is_kernel] == kernels
+
+
 # ── The loss at chance ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -25,7 +25,7 @@ from kerascnn.errors import BackendError, CheckpointError, RunError
 from kerascnn.recipe import Augment, Train
 from kerascnn.runs import control
 from kerascnn.runs import events as ev
-from kerascnn.runs.directory import open_run
+from kerascnn.runs.directory import create_run, open_run
 from kerascnn.training.allocator import set_allocator
 from kerascnn.training.backend import BACKENDS, choose_backend, installed_backends
 from kerascnn.training.checkpoint import (
@@ -40,6 +40,7 @@ from kerascnn.training.checkpoint import (
     write_checkpoint,
 )
 from kerascnn.training.schedule import LearningRate
+from kerascnn.training.session import Options, replay
 from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, effective_steps, events_of, write_image_folder
 from tests.live import events_of_live, final_state, train_arguments, wait_for
 
@@ -458,6 +459,58 @@ def test_a_network_with_dropout_is_resumed_in_the_process_that_trained_it(keras:
     run = open_run(kerascnn.train(recipe, run_dir=tmp_path / "run").run_dir)
     control.ask(run, control.make_command("extend", 1.0))
     assert kerascnn.resume(run).figures["epochs"] == 2
+
+
+@pytest.mark.backend
+def test_a_run_whose_checkpoints_are_gone_does_not_begin_again(keras: Any, tmp_path: Path) -> None:
+    recipe = own("tiny", train__limit_train=100, train__limit_val=10)
+    run = open_run(kerascnn.train(recipe, run_dir=tmp_path / "run").run_dir)
+    best = run.best_weights_file.read_bytes()
+    for checkpoint in list_checkpoints(run.checkpoints):
+        checkpoint.unlink()
+    with pytest.raises(CheckpointError, match="expected the run's checkpoints, and they are gone"):
+        kerascnn.resume(run)
+    assert run.best_weights_file.read_bytes() == best
+
+
+@pytest.mark.backend
+def test_a_run_that_gets_more_epochs_has_the_patience_for_them(keras: Any, tmp_path: Path) -> None:
+    """With a learning rate this small no epoch is better than the first."""
+    recipe = own(
+        "tiny",
+        train__epochs=9,
+        train__limit_train=50,
+        train__limit_val=10,
+        train__optimizer__learning_rate=1e-30,
+        train__early_stopping={"monitor": "val_accuracy", "patience": 2},
+    )
+    run = open_run(kerascnn.train(recipe, run_dir=tmp_path / "run").run_dir)
+    assert run.summary().epoch == 3
+    assert kerascnn.resume(run).figures["epochs"] == 3
+    control.ask(run, control.make_command("extend", 5.0))
+    assert kerascnn.resume(run).figures["epochs"] == 5
+
+
+@pytest.mark.backend
+def test_a_dataset_that_has_shrunk_is_told_in_a_sentence(keras: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    write_image_folder(folder, classes=2, images=8)
+    recipe = own("tiny", dataset=f"folder:{folder}", classes=2, train__batch_size=2, train__val_split=0.25)
+    run = create_run(tmp_path / "run", recipe, [])
+    assert replay(run, (0, 5), options=Options()).state == "stopped"
+    for image in sorted(folder.rglob("*.png")):
+        image.unlink()
+    with pytest.raises(RunError, match="expected at least the 5 batches that the run has taken of its epoch"):
+        kerascnn.resume(run)
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / checkpoint_name(3), a_checkpoint())
+    # A link to itself: the system refuses to read it.
+    (tmp_path / checkpoint_name(4)).symlink_to(checkpoint_name(4))
+    with pytest.raises(RunError, match="can't be read") as refused:
+        newest_whole(tmp_path)
+    assert not isinstance(refused.value, CheckpointError)
 
 
 # ── A whole run ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,6 +7,7 @@ tells what memory it took and how fast the backend multiplies matrices.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import tempfile
@@ -111,6 +112,7 @@ def train_kerascnn(recipe: Recipe, backend: str, device: str, turns: Turns) -> N
             control=ControlInTurns(run, set()),
             # The other looks at a run's beginning would weigh far more in half a minute than they do in a run.
             observer=Observer(network.model, network.layers, few, turns.clock, first_steps=(1, 2)),
+            checkpoint_every_s=math.inf,
             clock=turns.clock,
         )
         turns.tell({"device": backends.device_name(backend), **_facts(backend, importing, began)})

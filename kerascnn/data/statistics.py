@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from kerascnn.data.images import Images
 from kerascnn.data.locate import cache_folder
 from kerascnn.recipe import Recipe
 
-CHUNK = 1024
+CHUNK_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,9 @@ def compute_statistics(images: Images) -> PixelStatistics:
     """The pass over all images that :func:`pixel_statistics` keeps the result of."""
     channels = images.shape[2]
     counts = np.zeros((channels, 256), np.int64)
-    for start in range(0, len(images), CHUNK):
-        batch = images.read(np.arange(start, min(start + CHUNK, len(images))))
+    chunk = max(1, CHUNK_BYTES // math.prod(images.shape))
+    for start in range(0, len(images), chunk):
+        batch = images.read(np.arange(start, min(start + chunk, len(images))))
         for channel in range(channels):
             counts[channel] += np.bincount(batch[..., channel].ravel(), minlength=256)
     values = np.arange(256, dtype=np.float64)

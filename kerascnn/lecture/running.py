@@ -23,7 +23,7 @@ from kerascnn.lecture.verdicts import judge
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.control import ask, make_command
-from kerascnn.runs.directory import disown, own
+from kerascnn.runs.directory import LOCK_FILE, disown, own
 from kerascnn.runs.files import remove_unfinished
 from kerascnn.training.session import Options, new_run
 
@@ -79,7 +79,7 @@ def run_lecture(
         KeyboardInterrupt, Interruption: the training that was under way has been asked to save a checkpoint.
     """
     settings = folder.settings()
-    lock = filelock.FileLock(folder.path / ".lock", timeout=0)
+    lock = filelock.FileLock(folder.path / LOCK_FILE, timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +26,7 @@ from kerascnn.runs.process import identity_of_process
 
 RUNS_FOLDER = Path("runs")
 OWNER_FILE = "owner.json"
+LOCK_FILE = ".lock"
 MAX_PID = 2**32
 
 EPOCH_COLUMNS = ("epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
@@ -240,7 +241,7 @@ class Writer:
             RunError: another process works on it, or it can't be written.
         """
         self.run = run
-        self._lock = filelock.FileLock(run.path / ".lock", timeout=0)
+        self._lock = filelock.FileLock(run.path / LOCK_FILE, timeout=0)
         try:
             self._lock.acquire()
         except filelock.Timeout:
@@ -293,8 +294,8 @@ def new_run_path(model: str, runs_folder: Path) -> Path:
     return runs_folder / model / f"{stamp}-{secrets.token_hex(2)}"
 
 
-def create_run(path: Path, recipe: Recipe, command: Sequence[str]) -> Run:
-    """Make a new run directory with its recipe and the command that asked for it.
+def create_run(path: Path, recipe: Recipe, command: Sequence[str], fill: Callable[[Run], None] = lambda _: None) -> Run:
+    """Make a new run directory with its recipe, the command that asked for it, and what ``fill`` puts there.
 
     Raises:
         RunError: the directory exists and holds something, or can't be made.
@@ -304,9 +305,11 @@ def create_run(path: Path, recipe: Recipe, command: Sequence[str]) -> Run:
         if any(path.iterdir()):
             raise RunError(f"{path}: expected a new or empty run directory; `--resume {path}` goes on with a run")
         run = Run(path)
-        write_text(run.recipe_file, recipe.to_toml())
         write_json(run.environment_file, {"command": list(command)})
         run.checkpoints.mkdir()
+        fill(run)
+        # Last: it makes the folder a run, which may be resumed.
+        write_text(run.recipe_file, recipe.to_toml())
     except OSError as error:
         raise RunError(f"{path}: can't make a run directory: {error.strerror or error}") from None
     return run
@@ -361,7 +364,12 @@ def delete_run(run: Run) -> None:
     if (pid := run.owner()) is not None:
         raise RunError(f"{run.path}: process {pid} works on this run; stop it first")
     try:
+        # A process of another machine isn't known here, and holds the lock where the file system has locks.
+        with filelock.FileLock(run.path / LOCK_FILE, timeout=0):
+            pass
         shutil.rmtree(run.path)
+    except filelock.Timeout:
+        raise RunError(f"{run.path}: another machine works on this run; stop it first") from None
     except OSError as error:
         raise RunError(f"{run.path}: can't be removed: {error.strerror or error}") from None
 

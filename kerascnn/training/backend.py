@@ -9,7 +9,7 @@ import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -118,8 +118,11 @@ def activate(backend: str, device: str = "auto") -> None:
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
     _make_repeatable(backend)
-    if device == "gpu" and device_name(backend) == "cpu":
+    found = device_name(backend) if device != "auto" else ""
+    if device == "gpu" and found == "cpu":
         raise BackendError(f"expected a GPU (--device gpu), and {backend} sees none")
+    if device == "cpu" and found != "cpu":
+        raise BackendError(f"expected the CPU (--device cpu), and Keras runs on {found} in this process already")
 
 
 @contextmanager
@@ -194,7 +197,7 @@ def seed_backend(backend: str, seed: int) -> None:
 
 
 def _make_repeatable(backend: str) -> None:
-    """Switch a backend to its deterministic kernels. What has none warns when it runs."""
+    """Switch a backend to its deterministic kernels. What has none warns on torch when it runs, and fails elsewhere."""
     if backend == "torch":
         import torch
 
@@ -207,7 +210,9 @@ def _make_repeatable(backend: str) -> None:
 
         tf.config.experimental.enable_op_determinism()
         for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(gpu, True)
+            # Refused where TensorFlow has computed something in this process before.
+            with suppress(RuntimeError):
+                tf.config.experimental.set_memory_growth(gpu, True)
 
 
 @contextmanager
@@ -236,7 +241,6 @@ def what_cannot_be_repeated(backend: str) -> str | None:
     return None
 
 
-# What the backends say when memory ends, each as an error of its own.
 def device_name(backend: str) -> str:
     """``cpu``, or the accelerator that the active backend computes on."""
     if backend == "torch":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from kerascnn.errors import CheckpointError, brief
+from kerascnn.errors import CheckpointError, RunError, brief
 from kerascnn.runs.events import Count, EpochDone, Seconds
 from kerascnn.runs.files import write_atomically
 
@@ -63,6 +64,8 @@ class Progress:
     best: Finite | None = None
     best_epoch: Count = 0
     best_checkpoint: str | None = None
+    patient_from: Count = 0
+    """Early stopping counts epochs from here on: those that were done when a user asked for more."""
     applied: list[str] = field(default_factory=list)
     """Ids of the commands that users gave and that are part of this state."""
     history: list[Annotated[dict[str, Any], AfterValidator(_is_epoch)]] = field(default_factory=list)
@@ -124,11 +127,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         CheckpointError: it is missing, truncated, or not what was written.
+        RunError: the system can't read it now.
     """
     try:
         content = path.read_bytes()
-    except OSError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise CheckpointError(f"{path}: {error.strerror or error}") from None
+    except OSError as error:
+        # It may be whole, and readable the next time.
+        raise RunError(f"{path}: can't be read: {error.strerror or error}") from None
     try:
         metadata = _metadata(content)
         arrays = safetensors.numpy.load(content)
@@ -166,6 +173,7 @@ def newest_whole(folder: Path, before: Path | None = None) -> tuple[Path, Checkp
 
     Raises:
         CheckpointError: none is whole.
+        RunError: the system can't read one now; an older one would lose what is in it.
     """
     damaged: list[str] = []
     for path in list_checkpoints(folder):
@@ -189,8 +197,10 @@ def set_damaged_aside(folder: Path, newest_whole: Path) -> None:
 def keep_newest(folder: Path, best: str | None, count: int = 2) -> None:
     """Remove all checkpoints but the newest ``count`` and the best."""
     for path in list_checkpoints(folder)[count:]:
+        # On Windows one that somebody reads can't go; it goes with a later one.
         if path.name != best:
-            path.unlink(missing_ok=True)
+            with suppress(PermissionError):
+                path.unlink(missing_ok=True)
 
 
 def differences(one: Checkpoint, two: Checkpoint) -> list[str]:

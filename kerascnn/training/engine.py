@@ -21,7 +21,7 @@ import numpy as np
 from keras import ops
 
 from kerascnn.data.batches import Batch, TrainingBatches, ValidationBatches, read_ahead
-from kerascnn.errors import DivergedError
+from kerascnn.errors import DivergedError, RunError, system_error
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, write_metrics
@@ -38,7 +38,6 @@ from kerascnn.training.state import identity_of, take_state
 # All of the first steps are recorded, later ones about one in so many seconds.
 STEPS_ALL_RECORDED = 50
 RECORD_EVERY_S = 1.0
-CHECKPOINT_EVERY_S = 300.0
 
 
 class Engine:
@@ -57,11 +56,15 @@ class Engine:
         signals: Signals,
         control: Control,
         observer: Observer | None = None,
-        checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+        checkpoint_every_s: float,
         until: Position | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take a network whose variables are those of ``progress``; at ``until`` the run stops by itself."""
+        """Take a network whose variables are those of ``progress``; at ``until`` the run stops by itself.
+
+        Raises:
+            RunError: the dataset has become smaller than what the run has seen of its epoch.
+        """
         self._run = run
         self._recipe = recipe
         self._network = network
@@ -75,6 +78,11 @@ class Engine:
         self._checkpoint_every_s = checkpoint_every_s
         self._until = until
         self._clock = clock
+        if progress.step_in_epoch > train.per_epoch:
+            raise RunError(
+                f"expected at least the {progress.step_in_epoch} batches that the run has taken of its epoch, and the "
+                f"dataset has {train.per_epoch} now"
+            )
         self._learning_rate = LearningRate(recipe.train, recipe.train.epochs * train.per_epoch)
         self._rate_set = math.nan
         self._pending: list[tuple[Any, Any, int]] = []
@@ -188,6 +196,7 @@ class Engine:
                 progress.learning_rate_scale = command.value / self._learning_rate.at(progress.step)
             elif command.command == "extend" and command.value is not None:
                 progress.epochs += int(command.value)
+                progress.patient_from = progress.epoch
             progress.applied.append(command.id)
             self._emit(
                 ev.ControlApplied(
@@ -215,8 +224,7 @@ class Engine:
         """
         if not self._pending:
             return
-        losses = ops.convert_to_numpy(ops.stack([loss for loss, _, _ in self._pending])).tolist()
-        rights = ops.convert_to_numpy(ops.stack([right for _, right, _ in self._pending])).tolist()
+        losses, rights = (_fetched([pending[place] for pending in self._pending]) for place in (0, 1))
         counts = [count for _, _, count in self._pending]
         self._pending.clear()
         first_step = self._progress.step - len(losses) + 1
@@ -328,7 +336,11 @@ class Engine:
         progress.loss_sum, progress.right, progress.seen = 0.0, 0, 0
         progress.epoch_elapsed, progress.epoch_training = 0.0, 0.0
         self._emit(event)
-        write_metrics(self._run.metrics_file, [ev.EpochDone(**epoch) for epoch in progress.history])
+        try:
+            write_metrics(self._run.metrics_file, [ev.EpochDone(**epoch) for epoch in progress.history])
+        except PermissionError as error:
+            # On Windows a spreadsheet that shows it keeps it; the next epoch writes all of it again.
+            self._emit(ev.Warned(message=f"{system_error(error)}; its rows are written with the next epoch's"))
 
     def _early_stop(self) -> str:
         stopping = self._recipe.train.early_stopping
@@ -337,6 +349,8 @@ class Engine:
         values = [float(epoch[stopping.monitor]) for epoch in self._progress.history]
         better = max if stopping.monitor.endswith("accuracy") else min
         since = len(values) - 1 - values.index(better(values))
+        # Whoever asks for more epochs wants to see them tried.
+        since = min(since, len(values) - self._progress.patient_from)
         if since < stopping.patience:
             return ""
         return f"{stopping.monitor} hasn't improved for {since} epochs"
@@ -379,3 +393,14 @@ class Engine:
             "best_epoch": progress["best_epoch"],
             **{key: last.get(key) for key in keys},
         }
+
+
+def _fetched(values: list[Any]) -> list[Any]:
+    """Numbers that lie on the device, in one go."""
+    if keras.backend.backend() == "jax":
+        # It would compile a stack anew for each number of values.
+        import jax
+
+        return [value.item() for value in jax.device_get(values)]
+    numbers: list[Any] = ops.convert_to_numpy(ops.stack(values)).tolist()
+    return numbers

@@ -84,5 +84,7 @@ def _innermost_layers(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def _initializer(layer: keras.layers.Layer, variable_name: str) -> object | None:
-    """The initializer behind a variable: Keras names the attribute after the variable."""
-    return getattr(layer, f"{variable_name}_initializer", None)
+    """The initializer behind a variable: Keras names the attribute after the variable, but for the separable ones."""
+    names = [variable_name, variable_name.removesuffix("_kernel")] + ["depthwise"] * (variable_name == "kernel")
+    found = (getattr(layer, f"{name}_initializer", None) for name in names)
+    return next((initializer for initializer in found if initializer is not None), None)

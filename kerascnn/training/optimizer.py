@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from kerascnn.recipe import AdamW, Sgd, Train
+from kerascnn.training.steps import is_kernel
 
 
 def make_optimizer(train: Train, variables: list[keras.Variable]) -> keras.optimizers.Optimizer:
@@ -27,7 +28,7 @@ def make_optimizer(train: Train, variables: list[keras.Variable]) -> keras.optim
         common |= {"beta_1": asked.beta_1, "beta_2": asked.beta_2, "epsilon": asked.epsilon}
         if isinstance(asked, AdamW):
             optimizer = keras.optimizers.AdamW(weight_decay=asked.decoupled_weight_decay, **common)
-            optimizer.exclude_from_weight_decay([v for v in variables if v.name != "kernel"])
+            optimizer.exclude_from_weight_decay([v for v in variables if not is_kernel(v)])
         else:
             optimizer = keras.optimizers.Adam(**common)
     if train.precision == "mixed_float16":

@@ -134,9 +134,7 @@ def new_run(path: Path, recipe: Recipe, options: Options, init_from: str | os.Pa
     from kerascnn.training.transfer import find_weights, store_weights
 
     weights = find_weights(Path(init_from))
-    run = create_run(path, recipe, options.command)
-    store_weights(run, weights)
-    return run
+    return create_run(path, recipe, options.command, lambda run: store_weights(run, weights))
 
 
 def resume(run: Run, *, options: Options | None = None, listeners: Sequence[ev.Listener] = ()) -> Result:
@@ -255,20 +253,8 @@ class _Session:
 
     def carry_out(self, *, resume: bool) -> Result:
         """All phases, and whatever ends them as the run's last event."""
-        # It tells how an earlier process ended; this one isn't at its end.
-        self._run.result_file.unlink(missing_ok=True)
-        self._emit(
-            ev.RunStarted(
-                model=self._recipe.name,
-                dataset=self._recipe.dataset,
-                backend=self._choice.name,
-                # A run that was extended has more than its recipe says.
-                epochs=max(self._recipe.train.epochs, epochs_of(self._run.events())),
-                batch_size=self._recipe.train.batch_size,
-                pid=os.getpid(),
-            )
-        )
         try:
+            self._begin()
             engine = self._prepare(resume=resume)
             message = engine.run()
             self._save_model(engine)
@@ -283,6 +269,21 @@ class _Session:
         except Exception as error:
             failure = self._explain(error)
             return self._end("failed", str(failure), 1, failure, cause=error)
+
+    def _begin(self) -> None:
+        # It tells how an earlier process ended; this one isn't at its end.
+        self._run.result_file.unlink(missing_ok=True)
+        self._emit(
+            ev.RunStarted(
+                model=self._recipe.name,
+                dataset=self._recipe.dataset,
+                backend=self._choice.name,
+                # A run that was extended has more than its recipe says.
+                epochs=max(self._recipe.train.epochs, epochs_of(self._run.events())),
+                batch_size=self._recipe.train.batch_size,
+                pid=os.getpid(),
+            )
+        )
 
     def _explain(self, error: Exception) -> RunError:
         """What ended the run and isn't an error of ours, in one sentence."""
@@ -381,6 +382,8 @@ class _Session:
         from kerascnn.training.state import identity_of, is_same, put_state
 
         if not list_checkpoints(self._run.checkpoints):
+            if any(ev.of_kind(self._run.events(), ev.CheckpointWritten)):
+                raise CheckpointError(f"{self._run.checkpoints}: expected the run's checkpoints, and they are gone")
             if any(ev.of_kind(self._run.events(), ev.StepDone)):
                 self._emit(ev.Resumed(step=0, epoch=0, epochs=self._recipe.train.epochs, elapsed=0.0, file=""))
             return self._fresh()

@@ -2,7 +2,7 @@
 
 Keras's ``fit`` can't begin at a batch in the middle of an epoch, be left between two batches, or keep a moving average
 without overwriting the weights at its end; these steps leave the loop to the engine. Network, loss and optimizer are
-Keras's on all backends.
+Keras's, or lowered from Keras's (:mod:`kerascnn.training.lowering`).
 """
 
 from __future__ import annotations
@@ -97,4 +97,9 @@ def count_right(labels: Any, logits: Any) -> Any:
 
 def decayed(variables: list[keras.Variable]) -> list[bool]:
     """Which of the variables weight decay applies to: the kernels, not biases and BatchNorm."""
-    return [variable.name == "kernel" for variable in variables]
+    return [is_kernel(variable) for variable in variables]
+
+
+def is_kernel(variable: keras.Variable) -> bool:
+    """Whether a variable is a layer's kernel; a separable convolution has two, named ``…_kernel``."""
+    return variable.name.endswith("kernel")

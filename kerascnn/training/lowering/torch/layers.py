@@ -108,7 +108,7 @@ def batch_normalization(layer: Any, inputs: Sequence[KerasTensor]) -> Function:
 
 def activation(layer: Any, inputs: Sequence[KerasTensor]) -> Function:
     """An activation by its name."""
-    return _elementwise(_activation(layer.activation, layer))
+    return _elementwise(_activation(layer.activation))
 
 
 def relu(layer: Any, inputs: Sequence[KerasTensor]) -> Function:
@@ -265,7 +265,7 @@ def _fold(operator: Callable[[Any, Any], Any], layer: Any, inputs: Sequence[Kera
     return run
 
 
-def _activation(function: Any, layer: Any = None) -> Callable[[Any], Any]:
+def _activation(function: Any) -> Callable[[Any], Any]:
     if function is None:
         return ACTIVATIONS[activations.linear]
     if function not in ACTIVATIONS:
