@@ -15,7 +15,7 @@ from kerascnn.data.images import Images
 from kerascnn.data.locate import cache_folder
 from kerascnn.recipe import Recipe
 
-CHUNK_BYTES = 2**24
+CHUNK_BYTES = 2**21
 
 
 @dataclass(frozen=True)
