@@ -12,7 +12,7 @@ from pathlib import Path
 from kerascnn.catalog import load_recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run
-from kerascnn.runs.process import identity_of_process
+from kerascnn.runs.process import full_name_of_process, identity_of_process
 
 BEGAN = 1_800_000_000.0
 STEPS_PER_EPOCH = 40
@@ -191,5 +191,5 @@ def asked_of(run: Run) -> list[tuple[str, float | None]]:
     if not run.control_file.exists():
         return []
     told = [json.loads(line) for line in run.control_file.read_text().splitlines()]
-    assert all(command["process"] in (None, os.getpid()) for command in told)
+    assert all(command["process"] in (None, full_name_of_process(os.getpid())) for command in told)
     return [(command["command"], command["value"]) for command in told]

@@ -15,6 +15,7 @@ from kerascnn.errors import RunError, UsageError
 from kerascnn.runs import control
 from kerascnn.runs.directory import Run, create_run, open_run
 from kerascnn.runs.events import CheckpointWritten, ControlApplied, EpochDone, Event, EventWriter, of_kind
+from kerascnn.runs.process import full_name_of_process
 from kerascnn.training.checkpoint import differences, list_checkpoints
 from kerascnn.training.control import Control
 from kerascnn.training.session import Options
@@ -148,8 +149,8 @@ def test_an_epoch_that_an_early_stopped_run_was_extended_by_survives_a_kill(
 def test_a_stop_for_a_process_that_is_gone_does_not_stop_the_next_one(tmp_path: Path) -> None:
     path = tmp_path / "control.jsonl"
     path.write_text(
-        f'{{"id": "old", "command": "stop", "process": {os.getpid() + 1}}}\n'
-        f'{{"id": "mine", "command": "pause", "process": {os.getpid()}}}\n'
+        f'{{"id": "old", "command": "stop", "process": "{os.getpid()} of another start"}}\n'
+        f'{{"id": "mine", "command": "pause", "process": "{full_name_of_process(os.getpid())}"}}\n'
     )
     assert [command.id for command in control.Inbox(path, set()).new()] == ["mine"]
 

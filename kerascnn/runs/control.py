@@ -18,6 +18,7 @@ from pydantic_core import from_json
 from kerascnn.errors import RunError, UsageError
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run
+from kerascnn.runs.process import full_name_of_process
 
 CommandName = Literal["pause", "resume", "stop", "set-lr", "extend"]
 
@@ -37,7 +38,7 @@ class Command(BaseModel):
     id: Annotated[str, Field(min_length=1, max_length=64)]
     command: CommandName
     value: float | None = None
-    process: int | None = None
+    process: Annotated[str, Field(max_length=200)] | None = None
     """Whom `pause`, `resume` and `stop` are for: a later process on the same run isn't meant."""
 
     @model_validator(mode="after")
@@ -60,6 +61,7 @@ class Inbox:
         """``applied`` holds the ids of commands that earlier processes have applied."""
         self._path = path
         self._applied = applied
+        self._for_me = (None, full_name_of_process(os.getpid()))
         self._offset = 0
 
     def new(self) -> list[Command]:
@@ -77,7 +79,7 @@ class Inbox:
         commands = [parse_command(line) for line in content[:end].splitlines()]
         fresh: dict[str, Command] = {}
         for command in commands:
-            if command is not None and command.id not in self._applied and command.process in (None, os.getpid()):
+            if command is not None and command.id not in self._applied and command.process in self._for_me:
                 fresh.setdefault(command.id, command)
         self._applied.update(fresh)
         return list(fresh.values())
@@ -118,7 +120,7 @@ def ask(run: Run, command: Command) -> None:
         owner = run.owner()
         if owner is None:
             raise RunError(f"{run.path}: no process works on this run, so it can't {command.command}")
-        command = command.model_copy(update={"process": owner})
+        command = command.model_copy(update={"process": full_name_of_process(owner)})
     line = json.dumps(command.model_dump()).encode() + b"\n"
     try:
         descriptor = os.open(run.control_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

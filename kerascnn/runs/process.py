@@ -27,6 +27,11 @@ def identity_of_process(pid: int) -> str | None:
     return None
 
 
+def full_name_of_process(pid: int) -> str:
+    """A process's number and identity in one text, which no other process has, in a container neither."""
+    return f"{pid} {identity_of_process(pid)}"
+
+
 def _identity_on_linux(pid: int) -> str | None:
     """By the kernel's ticks: psutil tells when a process began by the wall clock, which moves when the clock is set."""
     try:
