@@ -15,6 +15,7 @@ from textual.command import CommandPalette
 from kerascnn.errors import RunError, UsageError
 from kerascnn.runs.control import parse_command
 from kerascnn.runs.directory import Run
+from kerascnn.runs.process import full_name_of_process
 from tests.conftest import GIVE_UP_S
 from tests.screens import SIZES
 from tests.tui_runs import BEGAN, living, looked, make_app, make_run, said, settled
@@ -221,7 +222,7 @@ async def test_stop_asks_every_live_run_to_save_and_stop(tmp_path: Path) -> None
             command = parse_command(run.control_file.read_bytes())
             assert command is not None
             assert command.command == "stop"
-            assert command.process == os.getpid()
+            assert command.process == full_name_of_process(os.getpid())
             assert run.name in str(app.return_value)
 
 
