@@ -196,7 +196,8 @@ class Engine:
                 progress.learning_rate_scale = command.value / self._learning_rate.at(progress.step)
             elif command.command == "extend" and command.value is not None:
                 progress.epochs += int(command.value)
-                progress.patient_from = progress.epoch
+                # By the step alone: a resume may repeat this on the other side of an epoch's validation.
+                progress.patient_from = progress.step // self._batches.per_epoch
             progress.applied.append(command.id)
             self._emit(
                 ev.ControlApplied(
