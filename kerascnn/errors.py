@@ -81,6 +81,12 @@ def system_error(error: OSError) -> str:
     return f"{where}{error.strerror or error}"
 
 
+def kind_and_reason(error: Exception) -> str:
+    """An error that isn't ours: its kind, and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
+
+
 # What the backends say when memory ends, each as an error of its own.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "oom when allocating", "resource_exhausted", "bad_alloc")
 

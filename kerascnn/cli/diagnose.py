@@ -15,6 +15,7 @@ from kerascnn.cli.output import print_json, print_table, say
 from kerascnn.cli.progress import counted
 from kerascnn.cli.repair import repair
 from kerascnn.diagnosis import BATCH_SIZE, STEPS
+from kerascnn.diagnosis.rules import the_rules
 from kerascnn.diagnosis.subjects import Examiner, diagnose_file
 from kerascnn.errors import UsageError
 from kerascnn.runs import events as ev
@@ -153,7 +154,7 @@ def _print(found: Diagnosis) -> None:
 
 def _headline(found: Diagnosis) -> str:
     if found.undecided:
-        relapsed = any(finding.rule == "instability" for finding in found.findings)
+        relapsed = any(the_rules().is_of_relapse(finding.rule) for finding in found.findings)
         return f"too few steps to say: it {'was better and is back' if relapsed else 'is still'} at chance"
     if found.healthy:
         return "it learns" if not found.findings else "it learns, with a warning"

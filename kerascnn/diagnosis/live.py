@@ -53,5 +53,5 @@ class Watcher:
 
 def _told_once(finding: Finding | ev.Found) -> str:
     """What a run says of this kind only once."""
-    relapse = any(rule.relapse for rule in the_rules().rules if rule.name == finding.rule)
+    relapse = the_rules().is_of_relapse(finding.rule)
     return "relapse" if relapse and finding.severity == "warning" else finding.severity

@@ -108,6 +108,10 @@ class Rules(_Data):
     rules: tuple[Rule, ...]
     remedies: dict[str, Remedy]
 
+    def is_of_relapse(self, name: str) -> bool:
+        """Whether the rule of this name tells of what was learnt and lost."""
+        return any(rule.relapse for rule in self.rules if rule.name == name)
+
     @model_validator(mode="after")
     def _remedies_are_there(self) -> Rules:
         for rule in self.rules:

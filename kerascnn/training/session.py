@@ -28,6 +28,7 @@ from kerascnn.errors import (
     RunError,
     UsageError,
     is_out_of_memory,
+    kind_and_reason,
     system_error,
 )
 from kerascnn.recipe import Recipe
@@ -290,7 +291,7 @@ class _Session:
         if is_out_of_memory(error):
             return RunError(f"out of memory: try a train.batch_size below {self._recipe.train.batch_size}")
         if not isinstance(error, OSError):
-            return RunError(f"{type(error).__name__}: {_first_line(error)}")
+            return RunError(kind_and_reason(error))
         if not self._run.path.is_dir():
             return RunError(f"{self._run.path}: the run directory has been removed, and its checkpoints with it")
         return RunError(system_error(error))
@@ -497,11 +498,6 @@ class _Session:
         if error is not None and state == "failed":
             raise error from cause
         return result
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else "no reason given"
 
 
 def _comparable(key: str, value: Any) -> Any:

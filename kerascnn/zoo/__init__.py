@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerascnn.errors import RecipeError, is_out_of_memory, nearest
+from kerascnn.errors import RecipeError, is_out_of_memory, kind_and_reason, nearest
 from kerascnn.recipe import FAMILIES, Recipe
 
 if TYPE_CHECKING:
@@ -62,13 +62,13 @@ def build_model(
         model = keras.Model(pixels, builder(x, **recipe.network()), name=recipe.name)
     except (TypeError, ValueError) as error:
         raise RecipeError(
-            f"{recipe.name}: the builder {recipe.builder} rejects its arguments: {_first_line(error)}"
+            f"{recipe.name}: the builder {recipe.builder} rejects its arguments: {kind_and_reason(error)}"
         ) from error
     except Exception as error:
         # Somebody's own code may fail in any way.
         if is_out_of_memory(error):
             raise
-        raise RecipeError(f"{recipe.name}: the builder {recipe.builder} fails: {_first_line(error)}") from error
+        raise RecipeError(f"{recipe.name}: the builder {recipe.builder} fails: {kind_and_reason(error)}") from error
     finally:
         keras.mixed_precision.set_dtype_policy(policy)
     if model.output_shape != (None, recipe.classes):
@@ -77,11 +77,6 @@ def build_model(
             f"shape {model.output_shape}"
         )
     return model
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def check_builder(name: str) -> str:
@@ -117,7 +112,7 @@ def find_builder(name: str) -> Callable[..., Any]:
         found_function = getattr(importlib.import_module(module), function)
     except Exception as error:
         # Importing it runs somebody's own code, which may fail in any way.
-        raise RecipeError(f"expected a builder at {target}: {_first_line(error)}") from error
+        raise RecipeError(f"expected a builder at {target}: {kind_and_reason(error)}") from error
     if not callable(found_function):
         raise RecipeError(f"expected a function at {target}, got {type(found_function).__name__}")
     return found_function  # type: ignore[no-any-return]
