@@ -216,6 +216,13 @@ def compared(model: Any, *, images: int = 3, training: bool = True) -> tuple[Arr
     return results[1], results[0]
 
 
+def pooled(convolution: Any) -> Callable[[Any], Any]:
+    """A convolution, then means of 2×2 pixels."""
+    import keras
+
+    return lambda x: keras.layers.AveragePooling2D(2)(convolution(x))
+
+
 def of_layers() -> dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]]:
     """Settings that no network of the zoo has, each with the shape of its images."""
     from keras import layers, ops
@@ -225,6 +232,10 @@ def of_layers() -> dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]]:
     def twice(x: Any) -> Any:
         shared = layers.Conv2D(4, 3, padding="same")
         return shared(shared(x))
+
+    def read_twice(x: Any) -> Any:
+        y = layers.Conv2D(6, 1)(x)
+        return layers.AveragePooling2D(2)(y) + layers.MaxPooling2D(2)(y)
 
     return {
         "same, stride 2": (layers.Conv2D(3, 3, 2, "same"), image),
@@ -238,6 +249,8 @@ def of_layers() -> dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]]:
         "pool, odd sides": (layers.MaxPooling2D(2), odd),
         "every second pixel": (layers.MaxPooling2D(1, 2), odd),
         "mean pool, same on both sides": (layers.AveragePooling2D(3, 1, "same"), image),
+        "mean pool after a 1×1 convolution": (pooled(layers.Conv2D(6, 1)), odd),
+        "mean pool after one that is read twice": (read_twice, image),
         "mean of each channel": (layers.GlobalAveragePooling2D(keepdims=True), image),
         "padding of each side": (layers.ZeroPadding2D(((1, 0), (2, 3))), image),
         "cropping of each side": (layers.Cropping2D(((1, 0), (2, 3))), image),
@@ -264,6 +277,32 @@ def test_every_setting_in_the_set_computes_what_keras_computes(keras: Any, in_do
         found, expected = compared(graph(body, shape), training=training)
         for one, two in zip(found, expected, strict=True):
             np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("convolution", "share"),
+    [
+        ({"kernel_size": 1}, 1 / 4),
+        ({"kernel_size": 1, "padding": "same", "groups": 2}, 1 / 4),
+        ({"kernel_size": 1, "activation": "relu"}, 1),
+        ({"kernel_size": 2, "padding": "same"}, 1),
+    ],
+    ids=str,
+)
+def test_means_are_pooled_before_a_convolution_without_neighbours(
+    keras: Any, in_doubles: None, convolution: dict[str, Any], share: float
+) -> None:
+    """It then has a quarter of the pixels to multiply, where nothing lies between the two."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from kerascnn.training.lowering.torch.graph import lower
+
+    model = graph(pooled(keras.layers.Conv2D(6, **convolution)), (8, 8, 4))
+    with FlopCounterMode(display=False) as counter:
+        lower(model)(torch.ones((2, 8, 8, 4), dtype=torch.float64))
+    kernel = math.prod(model.layers[1].kernel.shape)
+    assert counter.get_total_flops() == 2 * 2 * 8 * 8 * kernel * share
 
 
 def test_one_value_a_channel_has_no_variance(keras: Any, in_doubles: None) -> None:
