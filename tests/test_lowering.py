@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,20 @@ def pooled(convolution: Any) -> Callable[[Any], Any]:
     return lambda x: keras.layers.AveragePooling2D(2)(convolution(x))
 
 
+def convolved(x: Any) -> Any:
+    import keras
+
+    return keras.layers.Conv2D(4, 3, padding="same")(x)
+
+
+def in_a_chain(x: Any) -> Any:
+    """Two ReLUs between layers that need neither their outputs nor, going back, their gradients."""
+    from keras import layers
+
+    x = layers.Activation("relu")(layers.BatchNormalization()(convolved(x)))
+    return layers.MaxPooling2D(2)(layers.Activation("relu")(convolved(x)))
+
+
 def of_layers() -> dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]]:
     """Settings that no network of the zoo has, each with the shape of its images."""
     from keras import layers, ops
@@ -236,6 +251,21 @@ def of_layers() -> dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]]:
     def read_twice(x: Any) -> Any:
         y = layers.Conv2D(6, 1)(x)
         return layers.AveragePooling2D(2)(y) + layers.MaxPooling2D(2)(y)
+
+    def relu_of_a_sigmoid(x: Any) -> Any:
+        return convolved(layers.Activation("relu")(layers.Conv2D(3, 1, activation="sigmoid")(x)))
+
+    def relu_of_what_is_read_twice(x: Any) -> Any:
+        y = layers.Conv2D(4, 1)(x)
+        return convolved(layers.Activation("relu")(y)) + y
+
+    def relus_to_add(x: Any) -> Any:
+        one, two = (layers.Activation("relu")(layers.Conv2D(4, 1)(x)) for _ in range(2))
+        return layers.Add()([one, two])
+
+    def relu_read_twice(x: Any) -> Any:
+        y = layers.Activation("relu")(layers.BatchNormalization()(x))
+        return convolved(y) + y
 
     return {
         "same, stride 2": (layers.Conv2D(3, 3, 2, "same"), image),
@@ -259,6 +289,11 @@ def of_layers() -> dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]]:
         "operators": (lambda x: layers.Activation("silu")(x) * x + x, image),
         "gates": (lambda x: layers.Multiply()([x, layers.Activation("sigmoid")(x)]), image),
         "three to add": (lambda x: layers.Add()([x, layers.Activation("elu")(x), layers.Activation("selu")(x)]), image),
+        "ReLU in place": (in_a_chain, image),
+        "ReLU of what its maker's gradient needs": (relu_of_a_sigmoid, image),
+        "ReLU of what is read twice": (relu_of_what_is_read_twice, image),
+        "ReLUs whose gradient is the same": (relus_to_add, image),
+        "ReLU read twice": (relu_read_twice, image),
         "flipped columns": (lambda x: ops.flip(x, axis=2), image),
         "padded with zeros": (lambda x: ops.pad(x, ((0, 0), (1, 2), (0, 3), (2, 1))), image),
         "flat": (lambda x: layers.Dense(3, activation="softplus")(layers.Flatten()(x)), image),
@@ -303,6 +338,25 @@ def test_means_are_pooled_before_a_convolution_without_neighbours(
         lower(model)(torch.ones((2, 8, 8, 4), dtype=torch.float64))
     kernel = math.prod(model.layers[1].kernel.shape)
     assert counter.get_total_flops() == 2 * 2 * 8 * 8 * kernel * share
+
+
+def test_a_relu_between_layers_fetches_no_memory(keras: Any, in_doubles: None) -> None:
+    """It overwrites what it is given, and the gradient that comes back; each only where nobody else has it."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from kerascnn.training.lowering.torch.graph import lower
+
+    class Written(TorchDispatchMode):
+        def __torch_dispatch__(self, operation: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+            counts[str(operation)] += 1
+            return operation(*arguments, **(named or {}))
+
+    counts: Counter[str] = Counter()
+    with Written():
+        lower(graph(in_a_chain))(torch.ones((2, 7, 8, 4), dtype=torch.float64), training=True).sum().backward()
+    assert (counts["aten.relu_.default"], counts["aten.relu.default"]) == (2, 0)
+    assert (counts["aten.threshold_backward.grad_input"], counts["aten.threshold_backward.default"]) == (2, 0)
 
 
 def test_one_value_a_channel_has_no_variance(keras: Any, in_doubles: None) -> None:

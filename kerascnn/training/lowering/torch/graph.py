@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 import torch
-from keras import activations, layers
 from keras.src.backend.torch.core import get_device, to_torch_dtype
 from keras.src.models.functional import Functional
 
@@ -24,6 +22,7 @@ from kerascnn.training.lowering.torch.layers import (
     to_channels_first,
     to_channels_last,
 )
+from kerascnn.training.lowering.torch.rewrites import Readers, is_pooled_first, is_relu_in_place, relu_in_place
 
 
 @dataclass(frozen=True)
@@ -75,10 +74,11 @@ def lower(model: keras.Model) -> TorchGraph:
     places = {id(model.inputs[0]): 0}
     functions: list[tuple[Function, tuple[int, ...]]] = []
     nodes = list(_nodes(model))
-    pooling_first = _pooling_first(nodes)
+    readers = Readers(nodes)
     for node in nodes:
-        function, inputs = _lower_node(node), tuple(places[id(x)] for x in node.input_tensors)
-        if id(node) in pooling_first:
+        function = relu_in_place if is_relu_in_place(node, readers) else _lower_node(node)
+        inputs = tuple(places[id(x)] for x in node.input_tensors)
+        if is_pooled_first(node, readers):
             convolution, before = functions[inputs[0] - 1]
             functions[inputs[0] - 1] = (function, before)
             function = convolution
@@ -106,28 +106,6 @@ def _nodes(model: Any) -> Iterator[Any]:
     """The calls of layers in Keras's own order."""
     for depth in sorted(model._nodes_by_depth, reverse=True):
         yield from (node for node in model._nodes_by_depth[depth] if not node.is_input)
-
-
-def _pooling_first(nodes: Sequence[Any]) -> set[int]:
-    """The calls, by id, that pool means of what a 1×1 convolution gives to nobody else.
-
-    The mean of products with one matrix is the product with the mean. So the pooling may come first, and a window of
-    2×2 leaves the convolution a quarter of the work: of a DenseNet's transitions, a tenth of its step.
-    """
-    makers = {id(node.outputs[0]): node for node in nodes}
-    readers = Counter(id(x) for node in nodes for x in node.input_tensors)
-    pairs = ((makers.get(id(node.input_tensors[0])), node) for node in nodes if readers[id(node.input_tensors[0])] == 1)
-    return {id(node) for maker, node in pairs if maker and _can_change_places(maker, node)}
-
-
-def _can_change_places(maker: Any, node: Any) -> bool:
-    convolution, pooling = maker.operation, node.operation
-    return (
-        (type(convolution), type(pooling)) == (layers.Conv2D, layers.AveragePooling2D)
-        and convolution.kernel_size == convolution.strides == (1, 1) != pooling.strides
-        and convolution.activation is activations.linear
-        and maker.input_tensors[0].dtype == maker.outputs[0].dtype
-    )
 
 
 def _lower_node(node: Any) -> Function:
