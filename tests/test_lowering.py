@@ -272,6 +272,7 @@ def of_layers() -> dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]]:
         "same, stride 2, odd sides": (layers.Conv2D(3, 3, 2, "same"), odd),
         "same, even kernel": (layers.Conv2D(3, 4, 1, "same", use_bias=False), image),
         "same, dilated": (layers.Conv2D(3, 3, 1, "same", dilation_rate=2, activation="tanh"), image),
+        "groups, small images": (layers.Conv2D(512, 3, padding="same", groups=2), (2, 2, 256)),
         "groups": (layers.Conv2D(6, 3, groups=2, activation="gelu"), image),
         "kernel of other sides": (layers.Conv2D(3, (1, 3), (2, 1), "same"), image),
         "one convolution twice": (twice, image),
@@ -338,6 +339,48 @@ def test_means_are_pooled_before_a_convolution_without_neighbours(
         lower(model)(torch.ones((2, 8, 8, 4), dtype=torch.float64))
     kernel = math.prod(model.layers[1].kernel.shape)
     assert counter.get_total_flops() == 2 * 2 * 8 * 8 * kernel * share
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings", "share"),
+    [
+        ((4, 4), {}, 100 / 144),
+        ((2, 2), {"activation": "relu"}, 4 / 9),
+        ((1, 1), {"use_bias": False}, 1 / 9),
+        ((1, 3), {"activation": "sigmoid"}, 7 / 27),
+        ((2, 5), {"kernel_size": (5, 3)}, 26 / 75),
+        ((2, 2), {"kernel_size": 7}, 4 / 49),
+        ((5, 5), {}, 1),
+        ((2, 2), {"dilation_rate": 2}, 1),
+        ((4, 4), {"strides": 2}, 1),
+    ],
+    ids=str,
+)
+def test_what_lies_in_the_padding_of_a_small_image_is_not_multiplied(
+    keras: Any, in_doubles: None, monkeypatch: pytest.MonkeyPatch, shape: Any, settings: dict[str, Any], share: float
+) -> None:
+    """The numbers are Keras's; only the places of the window inside the image cost anything, in every pass."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from kerascnn.training.lowering.torch import small_images
+    from kerascnn.training.lowering.torch.graph import lower
+
+    def of_product(_: Any, one: Any, other: Any, **__: Any) -> int:
+        return int(2 * math.prod(one) * other[1])
+
+    monkeypatch.setattr(small_images, "FEWEST_CHANNELS", 4)
+    convolution = keras.layers.Conv2D(6, **{"kernel_size": 3, "padding": "same", **settings})
+    model = graph(lambda x: keras.layers.Activation("relu")(convolution(x)), (*shape, 4))
+    for images, expected in ((small_images.FEWEST_IMAGES, share), (small_images.FEWEST_IMAGES - 1, 1)):
+        found, keras_own = compared(model, images=images)
+        assert_equal(found, keras_own, 1e-9)
+        with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: of_product}) as counter:
+            x = torch.ones((images, *shape, 4), dtype=torch.float64, requires_grad=True)
+            y = lower(model)(x, training=True)
+            y.sum().backward()
+        whole = 3 * 2 * y[..., 0].numel() * math.prod(model.layers[1].kernel.shape)
+        assert counter.get_total_flops() == pytest.approx(whole * expected)
 
 
 def test_a_relu_between_layers_fetches_no_memory(keras: Any, in_doubles: None) -> None:

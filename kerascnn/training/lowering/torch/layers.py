@@ -16,6 +16,7 @@ from keras.src.backend.torch.core import to_torch_dtype
 from keras.src.ops import numpy as operations
 
 from kerascnn.errors import NotLoweredError
+from kerascnn.training.lowering.torch import small_images
 
 Function = Callable[..., Any]
 """From a layer's input tensors, and whether the network is being trained, to its output tensor."""
@@ -56,8 +57,11 @@ def conv2d(layer: Any, inputs: Sequence[KerasTensor]) -> Function:
     pads = _padding(layer, inputs[0], layer.kernel_size, layer.dilation_rate)
     around = _symmetric(pads)
     settings = (layer.strides, around or 0, layer.dilation_rate, layer.groups)
+    products = _products(layer, inputs[0])
 
     def run(x: Any, *, training: bool) -> Any:
+        if products and small_images.pays(x):
+            return activate(small_images.Convolution.apply(x, kernel(), bias(), products))
         if around is None:
             x = F.pad(x, (*pads[1], *pads[0]))
         return activate(F.conv2d(x, kernel().permute(3, 2, 0, 1), bias(), *settings))
@@ -291,6 +295,15 @@ def _weights(layer: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
     _expect(layer.quantization_mode is None, layer, "no quantization")
     _expect(not layer.lora_enabled, layer, "no LoRA")
     return _reader(layer.kernel, layer.compute_dtype), _reader(layer.bias, layer.compute_dtype)
+
+
+def _products(layer: Any, images: KerasTensor) -> list[small_images.Product]:
+    """What a convolution multiplies one by one, where its images are small and its channels many enough for it."""
+    plain = layer.padding == "same" and layer.groups == 1 and {*layer.strides, *layer.dilation_rate} == {1}
+    odd = all(side % 2 for side in layer.kernel_size)
+    if not plain or not odd or min(images.shape[3], layer.filters) < small_images.FEWEST_CHANNELS:
+        return []
+    return small_images.products(images.shape[1:3], layer.kernel_size)
 
 
 def _dimension(axis: int, dimensions: int) -> int:
