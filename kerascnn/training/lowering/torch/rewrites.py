@@ -62,8 +62,8 @@ def is_pooled_first(pooling: Any, readers: Readers) -> bool:
 def is_relu_in_place(node: Any, readers: Readers) -> bool:
     """Whether a call is a ReLU that may overwrite what it is given, and the gradient that comes back to it.
 
-    Half of a ReLU's time, and a fifth of its gradient's, went into fetching other memory to write to: of a DenseNet's step
-    3 %, and a tenth of its memory.
+    Half of a ReLU's time, and a fifth of its gradient's, would go into fetching other memory to write to: 3 % of a
+    DenseNet's step, and a tenth of its memory.
     """
     maker, reader = readers.only_maker(node), readers.only_reader(node)
     return (
