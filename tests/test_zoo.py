@@ -13,6 +13,7 @@ import kerascnn
 from kerascnn.catalog import list_models, load_recipe
 from kerascnn.errors import RecipeError, UsageError
 from kerascnn.zoo import build_model
+from tests.test_lowering import narrow
 
 pytestmark = pytest.mark.backend
 
@@ -213,6 +214,40 @@ def test_initial_weights_depend_on_the_seed_and_the_layers_name_alone(keras: Any
     assert not np.array_equal(kernel(one, "block3_conv2"), kernel(other, "block3_conv2"))
     assert not np.array_equal(kernel(one, "block3_conv2"), kernel(one, "block3_conv3"))
     assert not any(numpy_of(layer.bias).any() for layer in one.layers if getattr(layer, "bias", None) is not None)
+
+
+@pytest.mark.parametrize("name", {load_recipe(name).builder: name for name in list_models()}.values())
+def test_nothing_is_drawn_that_would_be_thrown_away_and_every_kernel_is(
+    keras: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for distribution in ("truncated_normal", "normal", "uniform"):
+        monkeypatch.setattr(f"keras.src.initializers.random_initializers.random.{distribution}", None)
+    recipe = narrow(name)
+    channels = recipe.input_shape[2]
+    model = kerascnn.build_model(recipe, mean=MEAN[:channels], deviation=DEVIATION[:channels])
+    kernels = [numpy_of(variable.value) for variable in model.trainable_variables if variable.name == "kernel"]
+    assert len(kernels) >= 3
+    assert all(np.count_nonzero(kernel) == kernel.size for kernel in kernels)
+
+
+def test_a_builder_of_ones_own_keeps_kernels_that_nobody_assigns(
+    keras: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hidden_kernel.py").write_text(
+        "from keras import layers\n"
+        "class Hidden(layers.Layer):\n"
+        "    def build(self, shape):\n"
+        "        self.matrix = self.add_weight(shape=(shape[-1], 4), initializer='he_normal', name='matrix')\n"
+        "    def call(self, x):\n"
+        "        return x @ self.matrix\n"
+        "def build(x, *, classes, **style):\n"
+        "    return layers.Dense(classes)(Hidden(name='hidden')(layers.Flatten()(x)))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    catalog = tmp_path / "own.toml"
+    catalog.write_text('[models.own]\nbuilder = "hidden_kernel:build"\ndataset = "fashion_mnist_mini"\n')
+    model = kerascnn.build_model(load_recipe("own", catalog=catalog))
+    assert numpy_of(model.get_layer("hidden").matrix.value).all()
 
 
 # ── Building ──────────────────────────────────────────────────────────────────────────────────────────────────────────
