@@ -159,8 +159,10 @@ def curve(losses: list[float], accuracies: list[float]) -> list[ev.Event]:
     ]
 
 
-def made_up(losses: list[float], accuracies: list[float], look: ev.LayerStatistics | None = None) -> Record:
-    record = Record(Chance.of_equal(10), architecture(load_recipe("plain12_he"), ("a", "b", "c")), 1e-3)
+def made_up(
+    losses: list[float], accuracies: list[float], look: ev.LayerStatistics | None = None, model: str = "plain12_he"
+) -> Record:
+    record = Record(Chance.of_equal(10), architecture(load_recipe(model), ("a", "b", "c")), 1e-3)
     for event in curve(losses, accuracies):
         record.see(event)
     if look is not None:
@@ -269,6 +271,19 @@ def test_what_heals_in_time_is_a_warning_for_some_epochs() -> None:
     assert [(one.severity, one.rule) for one in find(record)] == [("verdict", "saturation")]
     beside_another = made_up([2.3] * 4, [0.1] * 4, look_at(1, saturated=[0.9, 0.1, None], dead=[None, None, 0.8]))
     assert [(one.severity, one.rule) for one in find(beside_another)] == [("verdict", "dead ReLUs")]
+
+
+def test_a_weak_signal_heals_through_sigmoids_alone() -> None:
+    """The lecture's three sigmoid layers learn, if late; where sigmoids are too many, the gradient has vanished too."""
+    stuck, weak = ([2.3] * 4, [0.1] * 4), {"between_images": [0.1, 9e-4, 1e-3]}
+    record = made_up(*stuck, look_at(1, **weak), model="cnn3_cifar")
+    assert [(one.severity, one.rule) for one in find(record)] == [("warning", "weak signal")]
+    record.images_an_epoch = 1280
+    assert [(one.severity, one.rule) for one in find(record)] == [("verdict", "weak signal")]
+    with_relu = made_up(*stuck, look_at(1, **weak))
+    assert [(one.severity, one.rule) for one in find(with_relu)] == [("verdict", "weak signal")]
+    vanished = made_up(*stuck, look_at(1, **weak, gradient_norm=[1e-7, 1e-4, 1.0]), model="plain9_sigmoid")
+    assert [(one.severity, one.rule) for one in find(vanished)] == [("verdict", "vanishing gradient")]
 
 
 def test_what_was_learnt_and_lost_is_no_verdict_for_some_epochs() -> None:
