@@ -273,17 +273,18 @@ def test_what_heals_in_time_is_a_warning_for_some_epochs() -> None:
     assert [(one.severity, one.rule) for one in find(beside_another)] == [("verdict", "dead ReLUs")]
 
 
-def test_a_weak_signal_heals_through_sigmoids_alone() -> None:
-    """The lecture's three sigmoid layers learn, if late; where sigmoids are too many, the gradient has vanished too."""
-    stuck, weak = ([2.3] * 4, [0.1] * 4), {"between_images": [0.1, 9e-4, 1e-3]}
-    record = made_up(*stuck, look_at(1, **weak), model="cnn3_cifar")
-    assert [(one.severity, one.rule) for one in find(record)] == [("warning", "weak signal")]
+def test_a_weak_signal_is_no_verdict_where_saturated_units_may_still_heal() -> None:
+    """As in the lecture's three sigmoid layers, which learn late; a gradient that has vanished is one all the same."""
+    saturated: dict[str, Any] = {"between_images": [0.1, 9e-4, 1e-3], "saturated": [0.9, 0.1, None]}
+    record = made_up([2.3] * 4, [0.1] * 4, look_at(1, **saturated))
+    assert [(one.severity, one.rule) for one in find(record)] == [("warning", "saturation")]
     record.images_an_epoch = 1280
-    assert [(one.severity, one.rule) for one in find(record)] == [("verdict", "weak signal")]
-    with_relu = made_up(*stuck, look_at(1, **weak))
-    assert [(one.severity, one.rule) for one in find(with_relu)] == [("verdict", "weak signal")]
-    vanished = made_up(*stuck, look_at(1, **weak, gradient_norm=[1e-7, 1e-4, 1.0]), model="plain9_sigmoid")
-    assert [(one.severity, one.rule) for one in find(vanished)] == [("verdict", "vanishing gradient")]
+    assert next((one.severity, one.rule) for one in find(record)) == ("verdict", "saturation")
+    weak = made_up([2.3] * 4, [0.1] * 4, look_at(1, between_images=[0.1, 9e-4, 1e-3]))
+    assert [(one.severity, one.rule) for one in find(weak)] == [("verdict", "weak signal")]
+    vanished = look_at(1, **saturated, gradient_norm=[1e-7, 1e-4, 1.0])
+    found = find(made_up([2.3] * 4, [0.1] * 4, vanished, model="plain9_sigmoid"))
+    assert [(one.severity, one.rule) for one in found] == [("verdict", "vanishing gradient")]
 
 
 def test_what_was_learnt_and_lost_is_no_verdict_for_some_epochs() -> None:

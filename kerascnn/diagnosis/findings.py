@@ -100,8 +100,9 @@ def find(record: Record, *, warn: bool = True) -> list[Finding]:
     healing: list[Finding] = []
     relapsed = any(rule.relapse and _finding(rule, record, rules, ()) for rule in rules.rules)
     for rule in rules.rules:
-        if rule.explains and rule.name not in causes and not (relapsed and rule.overcome):
-            patient = rule.heals_in_time(record.architecture.activation) and record.epochs < rules.gate.patience
+        passed = (relapsed and rule.overcome) or (healing and rule.yields)
+        if rule.explains and rule.name not in causes and not passed:
+            patient = rule.heals and record.epochs < rules.gate.patience
             cause = _finding(rule, record, rules, () if patient else stuck)
             if cause is not None and patient:
                 healing.append(cause)

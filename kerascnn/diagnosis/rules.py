@@ -52,16 +52,12 @@ class Rule(_Data):
     source: str
     warns: bool = False
     explains: bool = False
-    heals: bool | tuple[str, ...] = False
-    """Always, or in a network with one of these activations."""
+    heals: bool = False
+    yields: bool = False
     relapse: bool = False
     overcome: bool = False
     chain: tuple[Link, ...] = ()
     remedies: tuple[str, ...]
-
-    def heals_in_time(self, activation: str) -> bool:
-        """Whether a network of this activation may leave chance by itself, if late."""
-        return self.heals if isinstance(self.heals, bool) else activation in self.heals
 
 
 class Remedy(_Data):
