@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,21 +29,25 @@ def assign_initial_weights(model: keras.Model, seed: int) -> list[str]:
     Returns:
         Paths of the variables whose initializer has no NumPy form here; they keep the backend's own draw.
     """
-    unknown = []
+    unknown, kernels = [], []
     for layer in _innermost_layers(model):
         for variable in layer.weights:
             initializer = _initializer(layer, variable.name)
             if isinstance(initializer, keras.initializers.VarianceScaling):
-                values = draw(initializer, variable.shape, random_for(seed, f"{layer.name}/{variable.name}"))
-                variable.assign(values.astype(np.float32))
+                kernels.append((variable, initializer, random_for(seed, f"{layer.name}/{variable.name}")))
             elif initializer is not None and not isinstance(
                 initializer, (keras.initializers.Zeros, keras.initializers.Ones, keras.initializers.Constant)
             ):
                 unknown.append(f"{layer.name}/{variable.name}")
         generator = getattr(layer, "seed_generator", None)
         if generator is not None:
-            drawn = random_for(seed, f"{layer.name}/seed").integers(0, 2**31)
-            generator.state.assign(np.array([drawn, 0], dtype=np.int64))
+            number = random_for(seed, f"{layer.name}/seed").integers(0, 2**31)
+            generator.state.assign(np.array([number, 0], dtype=np.int64))
+    # Each has a generator of its own, and NumPy draws without Python's lock.
+    with ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="draw") as pool:
+        values = pool.map(lambda each: draw(each[1], each[0].shape, each[2]).astype(np.float32), kernels)
+        for (variable, _, _), drawn in zip(kernels, values, strict=True):
+            variable.assign(drawn)
     return unknown
 
 
