@@ -16,6 +16,8 @@ import numpy as np
 import psutil
 import pytest
 
+from kerascnn.catalog import load_recipe
+from kerascnn.recipe import Recipe
 from kerascnn.training import allocator
 
 # One process, one backend: the tests run on the one that KERAS_BACKEND names.
@@ -106,6 +108,20 @@ def start_command() -> Callable[..., subprocess.Popen[str]]:
         )
 
     return start
+
+
+@pytest.fixture
+def recipe_of_builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recipe]:
+    """A recipe, with changes, whose network comes from a file of one's own: a source with a function ``build``."""
+
+    def make(name: str, source: str, changes: dict[str, Any] | None = None) -> Recipe:
+        (tmp_path / f"{name}_builder.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        catalog = tmp_path / f"{name}.toml"
+        catalog.write_text(f'[models.{name}]\nbuilder = "{name}_builder:build"\ndataset = "fashion_mnist_mini"\n')
+        return load_recipe(name, changes, catalog=catalog)
+
+    return make
 
 
 def events_of(run_dir: Path, kind: str | None = None) -> list[dict[str, Any]]:

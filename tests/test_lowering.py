@@ -546,18 +546,15 @@ def test_a_run_from_before_there_was_a_choice_goes_on_with_keras(keras: Any) -> 
     assert any("execution changed" in event["message"] for event in events_of(run_dir, "warning"))
 
 
-def test_a_run_says_why_it_is_not_lowered(keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "softly_builder.py").write_text(
+def test_a_run_says_why_it_is_not_lowered(keras: Any, recipe_of_builder: Callable[..., Recipe]) -> None:
+    recipe = recipe_of_builder(
+        "softly",
         "from keras import layers\n"
         "def build(x, *, classes, **style):\n"
         "    x = layers.GroupNormalization(1, name='soft')(layers.Flatten()(x))\n"
-        "    return layers.Dense(classes)(x)\n"
+        "    return layers.Dense(classes)(x)\n",
+        {"train.epochs": 1, "train.limit_train": 20, "train.limit_val": 10},
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    catalog = tmp_path / "softly.toml"
-    catalog.write_text('[models.softly]\nbuilder = "softly_builder:build"\ndataset = "fashion_mnist_mini"\n')
-    changes = {"train.epochs": 1, "train.limit_train": 20, "train.limit_val": 10}
-    recipe = load_recipe("softly", changes, catalog=catalog)
     kerascnn.train(recipe, run_dir=Path("run"))
     assert "soft (GroupNormalization) isn't lowered" in " ".join(
         e["message"] for e in events_of(Path("run"), "warning")

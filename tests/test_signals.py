@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import kerascnn
+from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import open_run
 from kerascnn.training.checkpoint import differences
@@ -215,20 +216,15 @@ def test_between_two_records_nothing_is_read_from_the_device(
     assert [number for number, count in enumerate(read, start=1) if count] == [1, 4, 5]
 
 
-def test_a_network_without_a_kernel_is_trained_unobserved(
-    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "scaling_builder.py").write_text(
+def test_a_network_without_a_kernel_is_trained_unobserved(keras: Any, recipe_of_builder: Callable[..., Recipe]) -> None:
+    recipe = recipe_of_builder(
+        "scaling",
         "from keras import layers\n"
         "def build(x, *, classes, **style):\n"
         "    x = layers.GlobalAveragePooling2D()(x)\n"
-        "    return layers.BatchNormalization()(layers.Concatenate()([x] * classes))\n"
+        "    return layers.BatchNormalization()(layers.Concatenate()([x] * classes))\n",
+        {"input_shape": [28, 28, 1], "train.limit_train": 100, "train.limit_val": 50, "train.epochs": 1},
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "own.toml").write_text(
-        '[models.scaled]\nbuilder = "scaling_builder:build"\ndataset = "fashion_mnist_mini"\n'
-        "input_shape = [28, 28, 1]\n[models.scaled.train]\nlimit_train = 100\nlimit_val = 50\nepochs = 1\n"
-    )
-    result = kerascnn.train(kerascnn.load_recipe("scaled", catalog=tmp_path / "own.toml"))
+    result = kerascnn.train(recipe)
     assert result.state == "finished"
     assert statistics_of(result.run_dir) == []

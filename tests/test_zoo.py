@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import kerascnn
 from kerascnn.catalog import list_models, load_recipe
 from kerascnn.errors import RecipeError, UsageError
+from kerascnn.recipe import Recipe
 from kerascnn.zoo import build_model
 from tests.test_lowering import narrow
 
@@ -231,9 +233,10 @@ def test_nothing_is_drawn_that_would_be_thrown_away_and_every_kernel_is(
 
 
 def test_a_builder_of_ones_own_keeps_kernels_that_nobody_assigns(
-    keras: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    keras: Any, recipe_of_builder: Callable[..., Recipe]
 ) -> None:
-    (tmp_path / "hidden_kernel.py").write_text(
+    recipe = recipe_of_builder(
+        "hidden",
         "from keras import layers\n"
         "class Hidden(layers.Layer):\n"
         "    def build(self, shape):\n"
@@ -241,12 +244,9 @@ def test_a_builder_of_ones_own_keeps_kernels_that_nobody_assigns(
         "    def call(self, x):\n"
         "        return x @ self.matrix\n"
         "def build(x, *, classes, **style):\n"
-        "    return layers.Dense(classes)(Hidden(name='hidden')(layers.Flatten()(x)))\n"
+        "    return layers.Dense(classes)(Hidden(name='hidden')(layers.Flatten()(x)))\n",
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    catalog = tmp_path / "own.toml"
-    catalog.write_text('[models.own]\nbuilder = "hidden_kernel:build"\ndataset = "fashion_mnist_mini"\n')
-    model = kerascnn.build_model(load_recipe("own", catalog=catalog))
+    model = kerascnn.build_model(recipe)
     assert numpy_of(model.get_layer("hidden").matrix.value).all()
 
 

@@ -65,12 +65,10 @@ def load_network(run: Run, *, which: Which = "best", backend: str | None = None,
         raise RunError(f"{run.path}: expected {weights.name}, which {need} leaves behind")
     choice = backends.choose_backend_for_run(backend, environment.get("backend"))
     backends.activate(choice.name, device)
-    from kerascnn.training.initial_weights import assigned_later
-    from kerascnn.zoo import build_model
+    from kerascnn.training.initial_weights import build_undrawn
 
     statistics = environment.get("pixel_statistics") or {}
-    with assigned_later(recipe.builder):
-        model = build_model(recipe, mean=statistics.get("mean"), deviation=statistics.get("deviation"))
+    model = build_undrawn(recipe, mean=statistics.get("mean"), deviation=statistics.get("deviation"))
     try:
         model.load_weights(weights)
     except Exception as error:

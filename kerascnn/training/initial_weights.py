@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -15,7 +15,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from kerascnn.zoo import BUILDERS
+from kerascnn.recipe import Recipe
+from kerascnn.zoo import BUILDERS, build_model
 
 # A normal distribution cut at two deviations has this deviation.
 TRUNCATED_DEVIATION = 0.87962566103423978
@@ -51,17 +52,24 @@ def assign_initial_weights(model: keras.Model, seed: int) -> list[str]:
     return unknown
 
 
-@contextmanager
-def assigned_later(builder: str) -> Iterator[None]:
-    """Build inside what gets its kernels afterwards: they begin as zeros, and Keras draws nothing that is thrown away.
+def build_undrawn(
+    recipe: Recipe, *, mean: Sequence[float] | None = None, deviation: Sequence[float] | None = None
+) -> keras.Model:
+    """Build what gets its kernels afterwards: they begin as zeros, and Keras draws nothing that is thrown away.
 
     On torch it would draw four numbers for each of a truncated normal's, 2.2 GB for VGG16's 138 million weights.
-    Somebody else's builder may have kernels that nobody assigns, and so it keeps Keras's draw.
+    Somebody else's builder may have kernels that nobody assigns, and so it keeps Keras's draw. Arguments and errors are
+    those of :func:`kerascnn.zoo.build_model`.
     """
+    with _no_draw() if recipe.builder in BUILDERS else nullcontext():
+        return build_model(recipe, mean=mean, deviation=deviation)
+
+
+@contextmanager
+def _no_draw() -> Iterator[None]:
     scaled: Any = keras.initializers.VarianceScaling
     drawn = scaled.__call__
-    if builder in BUILDERS:
-        scaled.__call__ = lambda _, shape, dtype=None: ops.zeros(shape, dtype)
+    scaled.__call__ = lambda _, shape, dtype=None: ops.zeros(shape, dtype)
     try:
         yield
     finally:

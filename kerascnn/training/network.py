@@ -11,10 +11,9 @@ from kerascnn.data.statistics import PixelStatistics
 from kerascnn.diagnosis.signals import KernelLayer, kernel_layers
 from kerascnn.recipe import Recipe, Train
 from kerascnn.training.backend import seed_backend
-from kerascnn.training.initial_weights import assign_initial_weights, assigned_later
+from kerascnn.training.initial_weights import assign_initial_weights, build_undrawn
 from kerascnn.training.optimizer import make_optimizer
 from kerascnn.training.steps import Steps, make_steps
-from kerascnn.zoo import build_model
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,11 @@ def initial_model(
     """
     backend = keras.backend.backend()
     seed_backend(backend, recipe.train.seed % 2**32)
-    with assigned_later(recipe.builder):
-        model = build_model(
-            recipe,
-            mean=statistics.mean if statistics else None,
-            deviation=statistics.deviation if statistics else None,
-        )
+    model = build_undrawn(
+        recipe,
+        mean=statistics.mean if statistics else None,
+        deviation=statistics.deviation if statistics else None,
+    )
     for path in assign_initial_weights(model, recipe.train.seed):
         tell(f"{path}: its initial values are {backend}'s own draw")
     return model
