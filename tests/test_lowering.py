@@ -352,6 +352,7 @@ def test_means_are_pooled_before_a_convolution_without_neighbours(
         ((2, 2), {"kernel_size": 7}, 4 / 49),
         ((5, 5), {}, 1),
         ((2, 2), {"dilation_rate": 2}, 1),
+        ((2, 2), {"kernel_size": 2}, 1),
         ((4, 4), {"strides": 2}, 1),
     ],
     ids=str,

@@ -57,7 +57,7 @@ def conv2d(layer: Any, inputs: Sequence[KerasTensor]) -> Function:
     pads = _padding(layer, inputs[0], layer.kernel_size, layer.dilation_rate)
     around = _symmetric(pads)
     settings = (layer.strides, around or 0, layer.dilation_rate, layer.groups)
-    products = _products(layer, inputs[0])
+    products = _products(layer, inputs[0]) if around else []
 
     def run(x: Any, *, training: bool) -> Any:
         if products and small_images.pays(x):
@@ -300,8 +300,7 @@ def _weights(layer: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
 def _products(layer: Any, images: KerasTensor) -> list[small_images.Product]:
     """What a convolution multiplies one by one, where its images are small and its channels many enough for it."""
     plain = layer.padding == "same" and layer.groups == 1 and {*layer.strides, *layer.dilation_rate} == {1}
-    odd = all(side % 2 for side in layer.kernel_size)
-    if not plain or not odd or min(images.shape[3], layer.filters) < small_images.FEWEST_CHANNELS:
+    if not plain or min(images.shape[3], layer.filters) < small_images.FEWEST_CHANNELS:
         return []
     return small_images.products(images.shape[1:3], layer.kernel_size)
 
