@@ -78,6 +78,25 @@ def test_sigmoids_in_depth_are_named_and_the_model_is_untouched(keras: Any, clot
     assert json.loads(json.dumps(found.to_dict()))["one_batch"]["accuracy"] < 0.5
 
 
+def test_units_that_begin_alike_are_named(keras: Any, clothes: Any) -> None:
+    found = kerascnn.diagnose(network(keras, kernel_initializer=keras.initializers.Constant(0.05)), *clothes, steps=100)
+    assert found.findings[0].rule == "constant initialisation"
+
+
+def test_units_are_alike_only_where_all_are(keras: Any, clothes: Any) -> None:
+    from kerascnn.diagnosis.architecture import read_architecture
+    from kerascnn.diagnosis.signals import kernel_layers
+
+    alike = network(keras, kernel_initializer=keras.initializers.Constant(0.05))
+    but_the_third, nan = np.full((3, 3, 1, 8), 0.05, np.float32), np.full((3, 3, 1, 8), np.nan, np.float32)
+    but_the_third[2, 2, 0, 2] = 0.06
+    for kernel, expected in ((None, True), (but_the_third, False), (nan, False)):
+        if kernel is not None:
+            alike.get_layer("conv1").kernel.assign(kernel)
+        facts = read_architecture(alike, kernel_layers(alike), clothes[0][:8]).layers
+        assert [layer.equal_units for layer in facts] == [expected, True, False]
+
+
 def test_labels_of_other_images_are_found_out(keras: Any, clothes: Any) -> None:
     images, labels = clothes
     mixed_up = np.random.default_rng(0).permutation(labels)

@@ -218,6 +218,30 @@ def test_initial_weights_depend_on_the_seed_and_the_layers_name_alone(keras: Any
     assert not any(numpy_of(layer.bias).any() for layer in one.layers if getattr(layer, "bias", None) is not None)
 
 
+@pytest.mark.parametrize("initializer", ["he_normal", "glorot_uniform"])
+def test_initial_weights_are_drawn_in_pieces_and_large_kernels_in_stripes(
+    keras: Any, monkeypatch: pytest.MonkeyPatch, initializer: str
+) -> None:
+    """Pieces change nothing. Each stripe has a generator of its own; the first has the kernel's."""
+    from kerascnn.training import initial_weights
+
+    def drawn() -> np.ndarray:
+        model = kerascnn.build_model(load_recipe("cnn2_fmnist", {"initializer": initializer}))
+        return numpy_of(model.get_layer("block2_conv1").kernel).reshape(-1)
+
+    whole = drawn()
+    monkeypatch.setattr(initial_weights, "PIECE", 1000)
+    np.testing.assert_array_equal(drawn(), whole)
+    monkeypatch.setattr(initial_weights, "STRIPE", 4096)
+    striped = drawn()
+    # But for what the normal kind draws again, which comes last.
+    assert (striped[:4096] == whole[:4096]).mean() > 0.9
+    first, second, third = (striped[start : start + 4096] for start in (0, 4096, 8192))
+    assert not (first == second).any()
+    assert not (second == third).any()
+    assert second.std() == pytest.approx(first.std(), rel=0.1)
+
+
 @pytest.mark.parametrize("name", {load_recipe(name).builder: name for name in list_models()}.values())
 def test_nothing_is_drawn_that_would_be_thrown_away_and_every_kernel_is(
     keras: Any, monkeypatch: pytest.MonkeyPatch, name: str

@@ -101,11 +101,8 @@ def _entering(layer: KernelLayer, pixels: Pixels) -> Any:
 
 
 def _facts(layer: KernelLayer) -> LayerFacts:
-    from keras import ops
-
     from kerascnn.diagnosis.signals import kernel_of
 
-    kernel = np.asarray(ops.convert_to_numpy(kernel_of(layer.layer).value), np.float64)
     initializer = getattr(layer.layer, "kernel_initializer", None) or getattr(
         layer.layer, "pointwise_initializer", None
     )
@@ -114,8 +111,17 @@ def _facts(layer: KernelLayer) -> LayerFacts:
         kind=type(layer.layer).__name__,
         activation=layer.activation,
         initializer=re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(initializer).__name__).lower(),
-        equal_units=bool(np.ptp(kernel, axis=-1).max() == 0) and kernel.shape[-1] > 1,
+        equal_units=_all_equal(kernel_of(layer.layer)),
     )
+
+
+def _all_equal(kernel: keras.Variable) -> bool:
+    """Whether there are several units and all have the same weights; mostly the first two answer it."""
+    from keras import ops
+
+    units = kernel.shape[-1]
+    others = (ops.all(ops.equal(kernel.value[..., 0], kernel.value[..., other])) for other in range(1, units))
+    return units > 1 and all(bool(same) for same in others)
 
 
 def _commonest(names: Any) -> str:

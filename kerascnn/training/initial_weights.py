@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import keras
@@ -20,6 +21,10 @@ from kerascnn.zoo import BUILDERS, build_model
 
 # A normal distribution cut at two deviations has this deviation.
 TRUNCATED_DEVIATION = 0.87962566103423978
+# Values that are drawn at once, so few that they stay in a core's cache. It doesn't matter for which values they are.
+PIECE = 2**15
+# Values that come from one generator. A kernel of more has several, so that cores can share it.
+STRIPE = 2**24
 
 
 def assign_initial_weights(model: keras.Model, seed: int) -> list[str]:
@@ -31,24 +36,24 @@ def assign_initial_weights(model: keras.Model, seed: int) -> list[str]:
         Paths of the variables whose initializer has no NumPy form here; they keep the backend's own draw.
     """
     unknown, kernels = [], []
-    for layer in _innermost_layers(model):
-        for variable in layer.weights:
-            initializer = _initializer(layer, variable.name)
-            if isinstance(initializer, keras.initializers.VarianceScaling):
-                kernels.append((variable, initializer, random_for(seed, f"{layer.name}/{variable.name}")))
-            elif initializer is not None and not isinstance(
-                initializer, (keras.initializers.Zeros, keras.initializers.Ones, keras.initializers.Constant)
-            ):
-                unknown.append(f"{layer.name}/{variable.name}")
-        generator = getattr(layer, "seed_generator", None)
-        if generator is not None:
-            number = random_for(seed, f"{layer.name}/seed").integers(0, 2**31)
-            generator.state.assign(np.array([number, 0], dtype=np.int64))
-    # Each has a generator of its own, and NumPy draws without Python's lock.
+    # NumPy draws without Python's lock.
     with ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="draw") as pool:
-        values = pool.map(lambda each: draw(each[1], each[0].shape, each[2]).astype(np.float32), kernels)
-        for (variable, _, _), drawn in zip(kernels, values, strict=True):
-            variable.assign(drawn)
+        for layer in _innermost_layers(model):
+            for variable in layer.weights:
+                name = f"{layer.name}/{variable.name}"
+                initializer = _initializer(layer, variable.name)
+                if isinstance(initializer, keras.initializers.VarianceScaling):
+                    kernels.append((variable, _Draw(pool, initializer, variable.shape, seed, name)))
+                elif initializer is not None and not isinstance(
+                    initializer, (keras.initializers.Zeros, keras.initializers.Ones, keras.initializers.Constant)
+                ):
+                    unknown.append(name)
+            generator = getattr(layer, "seed_generator", None)
+            if generator is not None:
+                number = random_for(seed, f"{layer.name}/seed").integers(0, 2**31)
+                generator.state.assign(np.array([number, 0], dtype=np.int64))
+        for variable, drawn in kernels:
+            variable.assign(_as_lent(drawn.values()))
     return unknown
 
 
@@ -76,10 +81,46 @@ def _no_draw() -> Iterator[None]:
         scaled.__call__ = drawn
 
 
-def draw(
-    initializer: keras.initializers.VarianceScaling, shape: Sequence[int], random: np.random.Generator
-) -> NDArray[np.float64]:
-    """Draw from Glorot's, He's or LeCun's distribution, as Keras defines them.
+class _Draw:
+    """A kernel that is being drawn."""
+
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        initializer: keras.initializers.VarianceScaling,
+        shape: Sequence[int],
+        seed: int,
+        name: str,
+    ) -> None:
+        self._values = np.empty(tuple(shape), np.float32)
+        fill, flat = fill_of(initializer, shape), self._values.reshape(-1)
+        stripes = [flat[start : start + STRIPE] for start in range(0, flat.size, STRIPE)]
+        names = [name] + [f"{name}/{number}" for number in range(1, len(stripes))]
+        self._parts = [
+            pool.submit(fill, stripe, random_for(seed, its_name))
+            for stripe, its_name in zip(stripes, names, strict=True)
+        ]
+
+    def values(self) -> NDArray[np.float32]:
+        """All of it, once it is drawn."""
+        for part in self._parts:
+            part.result()
+        return self._values
+
+
+def _as_lent(values: NDArray[np.float32]) -> Any:
+    """What a variable copies its values from; an array Keras would copy once more on torch."""
+    if keras.backend.backend() != "torch":
+        return values
+    import torch
+
+    return torch.from_numpy(values)
+
+
+def fill_of(
+    initializer: keras.initializers.VarianceScaling, shape: Sequence[int]
+) -> Callable[[NDArray[np.float32], np.random.Generator], None]:
+    """What fills a kernel of this shape from Glorot's, He's or LeCun's distribution, as Keras defines them.
 
     Var W = scale / n, n the inputs of a unit (``fan_in``), its outputs, or their mean (``fan_avg``): 1 / fan_avg by
     Glorot and Bengio (2010), 2 / fan_in by He et al. (2015), 1 / fan_in by LeCun et al. (1998). Keras's normal
@@ -90,21 +131,38 @@ def draw(
     n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[initializer.mode]
     deviation = math.sqrt(initializer.scale / max(1.0, n))
     if initializer.distribution == "uniform":
-        limit = math.sqrt(3) * deviation
-        return random.uniform(-limit, limit, size=tuple(shape))
+        return partial(_fill_uniform, math.sqrt(3) * deviation)
     if initializer.distribution == "untruncated_normal":
-        return random.normal(0, deviation, size=tuple(shape))
-    return truncated_normal(random, tuple(shape)) * (deviation / TRUNCATED_DEVIATION)
+        return partial(_fill_normal, deviation)
+    return partial(_fill_truncated_normal, deviation / TRUNCATED_DEVIATION)
 
 
-def truncated_normal(random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Standard normal values, those beyond two deviations drawn again."""
-    values = random.standard_normal(math.prod(shape))
-    outside = np.flatnonzero(np.abs(values) > 2)
-    while outside.size:
-        values[outside] = random.standard_normal(outside.size)
-        outside = outside[np.abs(values[outside]) > 2]
-    return values.reshape(shape)
+def _fill_uniform(limit: float, values: NDArray[np.float32], random: np.random.Generator) -> None:
+    for piece in _pieces(values):
+        piece[:] = random.uniform(-limit, limit, size=piece.size)
+
+
+def _fill_normal(deviation: float, values: NDArray[np.float32], random: np.random.Generator) -> None:
+    for piece in _pieces(values):
+        piece[:] = random.normal(0, deviation, size=piece.size)
+
+
+def _fill_truncated_normal(deviation: float, values: NDArray[np.float32], random: np.random.Generator) -> None:
+    """Normal values of this deviation; those beyond two of it are drawn again."""
+    outside = []
+    for number, piece in enumerate(_pieces(values)):
+        drawn = random.standard_normal(piece.size)
+        piece[:] = drawn * deviation
+        outside.append(np.flatnonzero(np.abs(drawn) > 2) + number * PIECE)
+    again = np.concatenate(outside)
+    while again.size:
+        drawn = random.standard_normal(again.size)
+        values[again] = drawn * deviation
+        again = again[np.abs(drawn) > 2]
+
+
+def _pieces(values: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    return (values[start : start + PIECE] for start in range(0, values.size, PIECE))
 
 
 def random_for(seed: int, name: str) -> np.random.Generator:
