@@ -267,6 +267,14 @@ def of_layers() -> dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]]:
         y = layers.Activation("relu")(layers.BatchNormalization()(x))
         return convolved(y) + y
 
+    def relu_of_a_sum_of_one(x: Any) -> Any:
+        y = layers.Conv2D(4, 1)(x)
+        return convolved(layers.Activation("relu")(layers.Add()([y]))) + y
+
+    def relu_before_a_pool_of_one(x: Any) -> Any:
+        y = layers.Conv2D(4, 1)(x)
+        return layers.MaxPooling2D(1)(layers.Activation("relu")(layers.BatchNormalization()(y))) + y
+
     return {
         "same, stride 2": (layers.Conv2D(3, 3, 2, "same"), image),
         "same, stride 2, odd sides": (layers.Conv2D(3, 3, 2, "same"), odd),
@@ -287,6 +295,8 @@ def of_layers() -> dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]]:
         "cropping of each side": (layers.Cropping2D(((1, 0), (2, 3))), image),
         "channels named by 3": (lambda x: layers.Concatenate(axis=3)([x, layers.ReLU()(x), x]), image),
         "rows side by side": (lambda x: layers.Concatenate(axis=1)([x, layers.LeakyReLU(0.3)(x)]), image),
+        "ReLU of a sum of one": (relu_of_a_sum_of_one, image),
+        "ReLU before a pool of one": (relu_before_a_pool_of_one, image),
         "operators": (lambda x: layers.Activation("silu")(x) * x + x, image),
         "gates": (lambda x: layers.Multiply()([x, layers.Activation("sigmoid")(x)]), image),
         "three to add": (lambda x: layers.Add()([x, layers.Activation("elu")(x), layers.Activation("selu")(x)]), image),

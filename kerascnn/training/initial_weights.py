@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,8 @@ TRUNCATED_DEVIATION = 0.87962566103423978
 PIECE = 2**15
 # Values that come from one generator. A kernel of more has several, so that cores can share it.
 STRIPE = 2**24
+# From so many values on, some milliseconds, a draw is another thread's.
+SHARED = 2**17
 
 
 def assign_initial_weights(model: keras.Model, seed: int) -> list[str]:
@@ -35,25 +38,28 @@ def assign_initial_weights(model: keras.Model, seed: int) -> list[str]:
     Returns:
         Paths of the variables whose initializer has no NumPy form here; they keep the backend's own draw.
     """
-    unknown, kernels = [], []
-    # NumPy draws without Python's lock.
-    with ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="draw") as pool:
-        for layer in _innermost_layers(model):
-            for variable in layer.weights:
-                name = f"{layer.name}/{variable.name}"
-                initializer = _initializer(layer, variable.name)
-                if isinstance(initializer, keras.initializers.VarianceScaling):
-                    kernels.append((variable, _Draw(pool, initializer, variable.shape, seed, name)))
-                elif initializer is not None and not isinstance(
-                    initializer, (keras.initializers.Zeros, keras.initializers.Ones, keras.initializers.Constant)
-                ):
-                    unknown.append(name)
-            generator = getattr(layer, "seed_generator", None)
-            if generator is not None:
-                number = random_for(seed, f"{layer.name}/seed").integers(0, 2**31)
-                generator.state.assign(np.array([number, 0], dtype=np.int64))
-        for variable, drawn in kernels:
-            variable.assign(_as_lent(drawn.values()))
+    unknown: list[str] = []
+    kernels: list[tuple[keras.Variable, NDArray[np.float32]]] = []
+    draws: list[_Draw] = []
+    for layer in _innermost_layers(model):
+        for variable in layer.weights:
+            name = f"{layer.name}/{variable.name}"
+            initializer = _initializer(layer, variable.name)
+            if isinstance(initializer, keras.initializers.VarianceScaling):
+                values = np.empty(tuple(variable.shape), np.float32)
+                kernels.append((variable, values))
+                draws += _draws_of(values, initializer, seed, name)
+            elif initializer is not None and not isinstance(
+                initializer, (keras.initializers.Zeros, keras.initializers.Ones, keras.initializers.Constant)
+            ):
+                unknown.append(name)
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            number = random_for(seed, f"{layer.name}/seed").integers(0, 2**31)
+            generator.state.assign(np.array([number, 0], dtype=np.int64))
+    _carry_out(draws)
+    for variable, values in kernels:
+        variable.assign(_as_lent(values))
     return unknown
 
 
@@ -81,31 +87,37 @@ def _no_draw() -> Iterator[None]:
         scaled.__call__ = drawn
 
 
+@dataclass(frozen=True)
 class _Draw:
-    """A kernel that is being drawn."""
+    """Values of a kernel that one generator fills, one draw after the other."""
 
-    def __init__(
-        self,
-        pool: ThreadPoolExecutor,
-        initializer: keras.initializers.VarianceScaling,
-        shape: Sequence[int],
-        seed: int,
-        name: str,
-    ) -> None:
-        self._values = np.empty(tuple(shape), np.float32)
-        fill, flat = fill_of(initializer, shape), self._values.reshape(-1)
-        stripes = [flat[start : start + STRIPE] for start in range(0, flat.size, STRIPE)]
-        names = [name] + [f"{name}/{number}" for number in range(1, len(stripes))]
-        self._parts = [
-            pool.submit(fill, stripe, random_for(seed, its_name))
-            for stripe, its_name in zip(stripes, names, strict=True)
-        ]
+    values: NDArray[np.float32]
+    fill: Callable[[NDArray[np.float32], np.random.Generator], None]
+    random: np.random.Generator
 
-    def values(self) -> NDArray[np.float32]:
-        """All of it, once it is drawn."""
-        for part in self._parts:
-            part.result()
-        return self._values
+    def __call__(self) -> None:
+        self.fill(self.values, self.random)
+
+
+def _draws_of(
+    values: NDArray[np.float32], initializer: keras.initializers.VarianceScaling, seed: int, name: str
+) -> list[_Draw]:
+    flat, fill = values.reshape(-1), fill_of(initializer, values.shape)
+    names = [name] + [f"{name}/{number}" for number in range(1, -(-flat.size // STRIPE))]
+    return [
+        _Draw(flat[number * STRIPE : (number + 1) * STRIPE], fill, random_for(seed, its_name))
+        for number, its_name in enumerate(names)
+    ]
+
+
+def _carry_out(draws: Sequence[_Draw]) -> None:
+    """Large ones on all cores, as NumPy draws without Python's lock; small ones would wait for that lock alone."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="draw") as pool:
+        for _ in pool.map(lambda draw: draw(), [draw for draw in draws if draw.values.size >= SHARED]):
+            pass
+    for draw in draws:
+        if draw.values.size < SHARED:
+            draw()
 
 
 def _as_lent(values: NDArray[np.float32]) -> Any:

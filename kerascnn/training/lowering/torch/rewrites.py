@@ -70,10 +70,19 @@ def is_relu_in_place(node: Any, readers: Readers) -> bool:
         _is_of(node, layers.Activation)
         and node.operation.activation is activations.relu
         and _is_of(maker, *FRESH)
+        and not _is_nothing(maker)
         and getattr(maker.operation, "activation", activations.linear) is activations.linear
         and _is_of(reader, *FRESH_GRADIENT)
+        and not _is_nothing(reader)
         and maker.outputs[0].dtype == node.operation.compute_dtype == reader.operation.compute_dtype
     )
+
+
+def _is_nothing(node: Any) -> bool:
+    """Whether a call hands on the very tensor that it is given, and the very gradient."""
+    if _is_of(node, layers.Add):
+        return len(node.input_tensors) == 1
+    return _is_of(node, layers.MaxPooling2D) and node.operation.pool_size == (1, 1)
 
 
 class _ReluInPlace(torch.autograd.Function):  # type: ignore[misc]
