@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kerascnn.errors import RecipeError, UnknownNameError, brief, nearest
-from kerascnn.recipe import Recipe, parse_recipe
+from kerascnn.recipe import Card, Recipe, parse_recipe
 
 Entries = dict[str, dict[str, Any]]
 
@@ -89,14 +89,14 @@ def load_recipe(
     """
     every = entries(catalog)
     entry = _resolve(name, every, [])
-    where = str(catalog) if catalog and name in read_catalog(Path(catalog)) else "models.toml"
+    where = "models.toml" if entries().get(name) is every[name] else str(catalog)
     recipe = parse_recipe(name, entry, where=where)
     if not overrides:
         return recipe
     if "name" in overrides:
         raise RecipeError("--set: a recipe keeps its name; --run-dir names the run")
     _check_values(dict(overrides), "--set")
-    return parse_recipe(name, merge(entry, nested(overrides)), where="--set")
+    return _with_its_card(recipe, parse_recipe(name, merge(entry, nested(overrides)), where="--set"))
 
 
 def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -105,7 +105,17 @@ def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     Raises:
         RecipeError: an unknown key, a wrong type, a value out of range.
     """
-    return parse_recipe(recipe.name, merge(recipe.model_dump(exclude={"name"}), nested(changes)), where="--set")
+    changed = parse_recipe(recipe.name, merge(recipe.model_dump(exclude={"name"}), nested(changes)), where="--set")
+    return _with_its_card(recipe, changed)
+
+
+def _with_its_card(recipe: Recipe, changed: Recipe) -> Recipe:
+    """A changed recipe; what the card says is of one network and not of another."""
+    same = (
+        all(getattr(recipe, key) == getattr(changed, key) for key in ("builder", "input_shape"))
+        and recipe.network() == changed.network()
+    )
+    return changed if same or changed.card != recipe.card else changed.model_copy(update={"card": Card()})
 
 
 def nested(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,11 @@ def test_nothing_that_the_process_or_the_model_has_is_changed(keras: Any, clothe
         if error is not None and isinstance(event, ev.StepDone) and event.step == 3:
             raise error
 
-    before, python = state(), random.getstate()
+    def generators() -> list[Any]:
+        torch = sys.modules.get("torch")
+        return [random.getstate(), torch.get_rng_state().tolist() if torch else None]
+
+    before, drawn_from = state(), generators()
     if error is None:
         kerascnn.diagnose(model, images, labels, steps=4)
     else:
@@ -196,7 +201,7 @@ def test_nothing_that_the_process_or_the_model_has_is_changed(keras: Any, clothe
     after = state()
     assert len(before) == len(after) > 10
     assert all((a == b).all() for a, b in zip(before, after, strict=True))
-    assert random.getstate() == python
+    assert generators() == drawn_from
 
 
 def test_the_same_seed_finds_the_same(keras: Any, clothes: Any) -> None:
@@ -338,10 +343,11 @@ def test_the_command_shows_the_cause_and_ends_with_1(keras: Any) -> None:
 
 def test_the_command_reads_a_saved_model(keras: Any) -> None:
     layers = keras.layers
-    model = keras.Sequential([layers.Input((28, 28, 1)), layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(10)])
+    model = keras.Sequential([layers.Input((32, 32, 1)), layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(10)])
     model.save("saved.keras")
     shown = command("--keras", "saved.keras", "--dataset", "fashion_mnist_mini", "--steps", 120, "--json")
     assert shown.exit_code == 0, shown.output
+    assert "images of 28×28×1 meet a network for 32×32×1" in shown.stderr
     found = json.loads(shown.stdout)
     assert found["healthy"] is True
     assert found["signals"][0]["layers"] == [model.layers[-1].name]

@@ -10,6 +10,7 @@ import pytest
 
 from kerascnn.bench import fastest
 from kerascnn.bench.fastest import Speeds, fastest_backend, fingerprint
+from kerascnn.bench.measuring import LateError
 from kerascnn.catalog import load_recipe
 from kerascnn.errors import BackendError
 from kerascnn.recipe import Recipe
@@ -121,6 +122,44 @@ def test_one_backend_needs_no_measurement(measured: list[str], monkeypatch: pyte
     monkeypatch.setattr(backends, "installed_backends", lambda: ["torch"])
     assert choose() == ("torch", ["only torch is installed: nothing to measure"])
     assert measured == []
+
+
+def test_each_backend_has_an_equal_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+
+    class Endless:
+        def __init__(self, *_: object) -> None: ...
+
+        def __enter__(self) -> Endless:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def start(self, until: float) -> None:
+            clock.append(until)
+            raise LateError("it wasn't done in time")
+
+    monkeypatch.setattr(fastest, "Trainer", Endless)
+    monkeypatch.setattr("time.monotonic", lambda: clock[-1])
+    found = fastest.measure(RECIPE, ["torch", "tensorflow", "jax"], "cpu")
+    assert clock == [100, 120, 140, 160]
+    assert found.late
+    assert found.left_out.keys() == {"torch", "tensorflow", "jax"}
+
+
+def test_what_a_late_backend_might_have_won_is_measured_anew(
+    measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(recipe: Recipe, names: Sequence[str], device: str) -> Speeds:
+        measured.append(recipe.name)
+        return Speeds(model="x", images_per_s={"torch": 1.0}, left_out={"tensorflow": "late"}, late=True)
+
+    monkeypatch.setattr(fastest, "measure", measure)
+    for number in (1, 2):
+        name, told = choose()
+        assert name == "torch"
+        assert told[-1].endswith("not remembered: the next time may be quieter")
+        assert len(measured) == number
 
 
 @pytest.mark.backend

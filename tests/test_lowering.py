@@ -514,6 +514,22 @@ def test_mixed_precision_is_keras_own(keras: Any, precision: str) -> None:
     np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
 
 
+def test_logits_of_half_precision_are_predicted_as_floats(keras: Any, recipe_of_builder: Callable[..., Recipe]) -> None:
+    """The zoo's logits are float32 in any case; somebody's own builder needn't think of it."""
+    from kerascnn.training.lowering.torch.graph import lower
+
+    source = (
+        "from keras import layers\n"
+        "def build(x, *, classes, **style):\n"
+        "    return layers.Dense(classes)(layers.Flatten()(x))\n"
+    )
+    recipe = recipe_of_builder("halved", source, {"train.precision": "mixed_bfloat16", "train.scaling": "unit"})
+    model = kerascnn.build_model(recipe)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, *recipe.input_shape), dtype=np.uint8)
+    assert "bfloat16" in str(model(pixels).dtype)
+    assert lower(model).predict(pixels).dtype == np.float32
+
+
 def own(**changes: Any) -> Recipe:
     return load_recipe("tiny", {f"train.{key}": value for key, value in changes.items()}, catalog=OWN_CATALOG)
 

@@ -8,8 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from kerascnn.catalog import list_models, load_recipe, merge, parse_assignments, read_catalog, read_recipe
+from kerascnn.catalog import (
+    change_recipe,
+    list_models,
+    load_recipe,
+    merge,
+    parse_assignments,
+    read_catalog,
+    read_recipe,
+)
 from kerascnn.errors import RecipeError, UnknownNameError
+from kerascnn.recipe import Card
 from tests.conftest import OWN_CATALOG
 
 # As the issue of the lecture and the papers demand them.
@@ -176,6 +185,24 @@ def test_assignments_are_typed_like_toml() -> None:
 def test_an_assignment_without_a_key_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="expected key=value"):
         parse_assignments([text])
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({"train.epochs": 3, "dataset": "fashion_mnist_mini"}, True),
+        ({"hidden": [256, 256]}, True),
+        ({"hidden": [10]}, False),
+        ({"classes": 100}, False),
+        ({"input_shape": [64, 64, 3]}, False),
+    ],
+    ids=str,
+)
+def test_a_changed_network_has_no_card(changes: dict[str, object], kept: bool) -> None:
+    recipe = load_recipe("vgg16_cifar")
+    for changed in (change_recipe(recipe, changes), load_recipe("vgg16_cifar", changes)):
+        assert changed.card == (recipe.card if kept else Card())
+    assert load_recipe("vgg16_cifar", {**changes, "card.total_weights": 5}).card.total_weights == 5
 
 
 def test_base_inherits_all_but_the_card() -> None:

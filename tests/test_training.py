@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -21,13 +22,13 @@ import kerascnn
 from kerascnn.catalog import load_recipe
 from kerascnn.data.batches import TrainingBatches, ValidationBatches, read_ahead, vary
 from kerascnn.data.images import ArrayImages
-from kerascnn.errors import BackendError, CheckpointError, RunError
+from kerascnn.errors import BackendError, CheckpointError, RunError, UnknownNameError
 from kerascnn.recipe import Augment, Train
 from kerascnn.runs import control
 from kerascnn.runs import events as ev
-from kerascnn.runs.directory import create_run, open_run
+from kerascnn.runs.directory import Run, Writer, create_run, list_runs, open_run
 from kerascnn.training.allocator import set_allocator
-from kerascnn.training.backend import BACKENDS, choose_backend, installed_backends
+from kerascnn.training.backend import BACKENDS, choose_backend, installed_backends, thread_count
 from kerascnn.training.checkpoint import (
     Checkpoint,
     Progress,
@@ -251,6 +252,21 @@ def test_the_backend_is_chosen_by_flag_then_variable_then_what_is_installed(monk
         choose_backend()
     with pytest.raises(BackendError, match=r"jax .*not installed: pip install 'kerascnn\[jax\]'"):
         choose_backend("jax")
+
+
+@pytest.mark.parametrize("changes", [{"device": "gpuu"}, {"execution": "kears"}])
+def test_options_that_do_not_exist_are_refused(changes: dict[str, str]) -> None:
+    with pytest.raises(UnknownNameError, match=f"expected auto, .*got '{next(iter(changes.values()))}'"):
+        Options(**changes)  # type: ignore[arg-type]
+
+
+def test_the_number_of_threads_is_what_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resume on another number says that it isn't exact."""
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    monkeypatch.setattr("psutil.Process.cpu_affinity", lambda self: [0, 3, 5], raising=False)
+    assert (thread_count("tensorflow"), thread_count("jax")) == (3, 3)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "7")
+    assert (thread_count("tensorflow"), thread_count("jax")) == (7, 3)
 
 
 @pytest.mark.backend
@@ -690,8 +706,6 @@ def test_a_signal_saves_a_checkpoint_and_says_how_to_go_on(
 
 @pytest.mark.backend
 def test_a_run_has_one_writer(keras: Any, tmp_path: Path) -> None:
-    from kerascnn.runs.directory import Writer
-
     result = kerascnn.train(own("tiny", train__limit_train=50))
     run = open_run(result.run_dir)
     writer = Writer(run)
@@ -700,6 +714,40 @@ def test_a_run_has_one_writer(keras: Any, tmp_path: Path) -> None:
             kerascnn.resume(run)
     finally:
         writer.close()
+
+
+def test_a_run_that_ends_while_it_is_read_is_not_called_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = create_run(tmp_path / "run", load_recipe("plain12_bn"), [])
+    writer = Writer(run)
+    begun = ev.RunStarted(model="a", dataset="b", backend="torch", epochs=1, batch_size=1, pid=os.getpid())
+    writer.events.write(begun)
+    read = Run.events
+
+    def read_and_end(self: Run) -> list[ev.Event]:
+        happened = read(self)
+        writer.events.write(ev.RunEnded(state="finished", message="", step=0, elapsed=0, exit_code=0))
+        writer.close()
+        return happened
+
+    with monkeypatch.context() as ending:
+        ending.setattr(Run, "events", read_and_end)
+        assert run.summary().state == "running"
+    assert run.summary().state == "finished"
+
+
+def test_a_run_that_is_deleted_while_others_are_listed_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, deleted = (create_run(tmp_path / "a" / name, load_recipe("plain12_bn"), []) for name in ("kept", "deleted"))
+    glob = Path.glob
+
+    def glob_and_delete(self: Path, pattern: str) -> list[Path]:
+        found = list(glob(self, pattern))
+        shutil.rmtree(deleted.path, ignore_errors=True)
+        return found
+
+    monkeypatch.setattr(Path, "glob", glob_and_delete)
+    assert [run.path for run in list_runs(tmp_path)] == [kept.path]
 
 
 @pytest.mark.backend

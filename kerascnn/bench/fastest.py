@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
 from pydantic import BaseModel, Field, ValidationError
 
-from kerascnn.bench.measuring import LostError, Trainer, Variant
+from kerascnn.bench.measuring import LateError, LostError, Trainer, Variant
 from kerascnn.data.locate import cache_folder
 from kerascnn.errors import BackendError
 from kerascnn.recipe import Recipe
@@ -24,7 +23,8 @@ from kerascnn.training.allocator import asked_allocator
 Tell = Callable[[str], None]
 
 AUTO = "auto"
-# All backends together have so long, imports and tracing included; each trains so long.
+# All backends together have so long, imports and tracing included, and each an equal part of what is left; each trains
+# so long.
 WITHIN_S = 60.0
 TRAINED_S = 3.0
 # What a step's speed doesn't depend on.
@@ -48,6 +48,8 @@ class Speeds(BaseModel):
     model: str
     images_per_s: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     left_out: dict[str, str]
+    late: bool = Field(default=False, exclude=True)
+    """Whether one of them might have had a figure on a quieter machine."""
 
     def sentence(self) -> str:
         """The figures in words."""
@@ -91,7 +93,10 @@ def fastest_backend(recipe: Recipe, device: str, tell: Tell) -> str:
         if not speeds.images_per_s:
             raise BackendError(f"--backend auto: {speeds.sentence()}; --backend {installed[0]} goes without measuring")
         remembered.networks[key] = speeds
-        where = f"remembered in {file}" if keep(file, remembered) else f"not remembered: {file} can't be written"
+        if speeds.late:
+            where = "not remembered: the next time may be quieter"
+        else:
+            where = f"remembered in {file}" if keep(file, remembered) else f"not remembered: {file} can't be written"
     else:
         where = f"as remembered in {file}"
     name = max(speeds.images_per_s, key=lambda name: speeds.images_per_s[name])
@@ -102,8 +107,10 @@ def fastest_backend(recipe: Recipe, device: str, tell: Tell) -> str:
 def measure(recipe: Recipe, names: Sequence[str], device: str) -> Speeds:
     """Train on each backend for a moment, one after the other: only one of them needs memory at a time."""
     speeds = Speeds(model=recipe.name, images_per_s={}, left_out={})
-    until = time.monotonic() + WITHIN_S
-    for name in names:
+    end = time.monotonic() + WITHIN_S
+    for number, name in enumerate(names):
+        now = time.monotonic()
+        until = now + (end - now) / (len(names) - number)
         try:
             with Trainer(Variant(name, "kerascnn", name), recipe, device) as trainer:
                 trainer.start(until)
@@ -112,17 +119,16 @@ def measure(recipe: Recipe, names: Sequence[str], device: str) -> Speeds:
                 speeds.images_per_s[name] = steps * recipe.train.batch_size / seconds
         except LostError as lost:
             speeds.left_out[name] = str(lost)
+            speeds.late |= isinstance(lost, LateError)
     return speeds
 
 
 def circumstances(installed: Sequence[str], device: str) -> dict[str, Any]:
     """What makes all figures void when it changes."""
-    process = psutil.Process()
-    cores = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count()
     machine = backends.machine()
     return {
         "processor": machine["processor"],
-        "cores": cores,
+        "cores": backends.usable_cores(),
         "threads": {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ},
         "device": device,
         "allocator": asked_allocator(),

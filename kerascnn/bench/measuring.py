@@ -69,6 +69,10 @@ class LostError(Exception):
     """A variant's process ended, or was too slow."""
 
 
+class LateError(LostError):
+    """It was too slow."""
+
+
 class Trainer:
     """A variant's process, as the bench sees it. Inside ``with`` it lives."""
 
@@ -158,7 +162,7 @@ class Trainer:
         try:
             line = self._lines.get(timeout=max(until - time.monotonic(), 0))
         except queue.Empty:
-            raise LostError("it wasn't done in time") from None
+            raise LateError("it wasn't done in time") from None
         if not line:
             self._process.wait()
             raise LostError(self._last_words())

@@ -13,10 +13,10 @@ from kerascnn.bench.figures import report
 from kerascnn.bench.measuring import Variant, measure
 from kerascnn.bench.twins import CHANNELS_FIRST, CHANNELS_LAST, TF_FUNCTION, TF_FUNCTION_XLA, TWIN_NAMES
 from kerascnn.catalog import load_recipe
-from kerascnn.cli.options import Catalog, Device, check_device
+from kerascnn.cli.options import Catalog, Device
 from kerascnn.cli.output import print_json, print_table, say, stderr
 from kerascnn.errors import UnknownNameError, UsageError, nearest
-from kerascnn.training.backend import choose_backend, machine
+from kerascnn.training.backend import check_device, choose_backend, machine
 from kerascnn.wording import whole_percent
 
 REFERENCES = ("plain", "allocator")

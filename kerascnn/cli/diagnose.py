@@ -54,7 +54,6 @@ def diagnose(
 
     With --fix the exit code is 0 as well where a remedy makes it learn.
     """
-    common.check_device(device)
     options = session.Options(backend=backend, device=device, data_dir=data_dir, download=not offline)
     if (model is None) == (file is None):
         raise UsageError("expected a MODEL out of `kerascnn models`, or --keras FILE")
@@ -73,6 +72,7 @@ def diagnose(
                 seed=seed or 0,
                 unit=unit,
                 listener=tell,
+                tell=say,
             )
         _show(found, as_json=as_json)
         raise typer.Exit(0 if found.healthy else 1)
@@ -90,7 +90,7 @@ def diagnose(
         f"{recipe.name} on {recipe.dataset} with {choice.name} ({choice.reason}), at most {steps} steps of "
         f"{recipe.train.batch_size} images"
     )
-    examiner = Examiner(recipe, options, steps=steps)
+    examiner = Examiner(recipe, options, steps=steps, tell=say)
     with _shown(steps) as tell:
         found = examiner.diagnose(recipe, tell)
     if not fix:

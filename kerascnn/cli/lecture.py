@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kerascnn.cli.options import Backend, DataDir, Device, Offline, check_device, is_followed
+from kerascnn.cli.options import Backend, DataDir, Device, Offline, is_followed
 from kerascnn.cli.output import print_json, print_table, say
 from kerascnn.cli.progress import Display, make_display
 from kerascnn.data.dataset import absolute
@@ -63,7 +63,6 @@ def run(
     """Train the steps and write the report. Ctrl-C saves; the same command goes on."""
     if quick and full:
         raise UsageError("expected --quick or --full, got both")
-    check_device(device)
     budget = "full" if full else "quick"
     place = LectureFolder(folder or Path(f"lecture-{budget}"))
     chosen = the_argument().chosen([id_.strip() for text in only or [] for id_ in text.split(",")])

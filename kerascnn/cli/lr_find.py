@@ -47,7 +47,6 @@ def lr_find(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find a learning rate: train some steps at rising ones. Exit code 1 where the network learns at none."""
-    common.check_device(device)
     _check_plot(plot)
     changes = common.changes_of(dataset, {"train.batch_size": batch_size, "train.seed": seed}, assignments)
     recipe = common.recipe_of(model, changes, catalog)

@@ -13,11 +13,10 @@ import typer
 from kerascnn.catalog import load_recipe, nested, parse_assignments
 from kerascnn.cli.output import say
 from kerascnn.data.dataset import absolute, classes_of
-from kerascnn.errors import UnknownNameError, UsageError, nearest
+from kerascnn.errors import UsageError
 from kerascnn.recipe import Recipe
 from kerascnn.runs.compare import flat
 from kerascnn.runs.directory import Run
-from kerascnn.training.backend import DEVICES, EXECUTIONS
 
 Backend = Annotated[str | None, typer.Option(help="torch, tensorflow or jax.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
@@ -26,7 +25,7 @@ DatasetName = Annotated[str | None, typer.Option(help="A dataset's name, or fold
 DataDir = Annotated[Path | None, typer.Option(help="A folder to look for datasets in first.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never download.")]
 LearningRate = Annotated[float | None, typer.Option(help="Of the optimizer, before its schedule.")]
-Seed = Annotated[int | None, typer.Option(help="Of initial weights, batches and augmentation.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Of initial weights, batches and augmentation.")]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change any key of the recipe.")
 ]
@@ -47,28 +46,6 @@ def is_followed(group: typer.Context) -> bool:
             option, name = parameter.opts[0], f"{group.info_name} {group.invoked_subcommand}"
             raise UsageError(f"{option}: expected after `{name}`, if it takes it, got it before {name.split()[-1]!r}")
     return True
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that there isn't.
-
-    Raises:
-        UnknownNameError: it is none of ``auto``, ``cpu`` and ``gpu``.
-    """
-    if device not in DEVICES:
-        raise UnknownNameError(f"--device: expected {', '.join(DEVICES)}, got {device!r}{nearest(device, DEVICES)}")
-
-
-def check_execution(execution: str) -> None:
-    """Refuse a way of computing the layers that there isn't.
-
-    Raises:
-        UnknownNameError: it is none of ``auto``, ``lowered`` and ``keras``.
-    """
-    if execution not in EXECUTIONS:
-        raise UnknownNameError(
-            f"--execution: expected {', '.join(EXECUTIONS)}, got {execution!r}{nearest(execution, EXECUTIONS)}"
-        )
 
 
 def changes_of(dataset: str | None, given: Mapping[str, Any], assignments: Iterable[str] | None) -> dict[str, Any]:

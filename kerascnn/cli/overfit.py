@@ -18,7 +18,6 @@ from kerascnn.cli.options import (
     Device,
     Offline,
     changes_of,
-    check_device,
     recipe_of,
     repeated,
     whole_changes,
@@ -53,7 +52,6 @@ def overfit(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Can a network memorise one small batch? Exit code 0: it can; 1: it can't. Writes nothing."""
-    check_device(device)
     changes = changes_of(dataset, {"train.seed": seed}, assignments)
     recipe = recipe_of(model, changes, catalog)
     options = session.Options(backend=backend, device=device, data_dir=data_dir, download=not offline)

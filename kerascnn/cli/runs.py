@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from kerascnn.cli.options import check_device, is_followed
+from kerascnn.cli.options import is_followed
 from kerascnn.cli.output import print_fact, print_json, print_table, say, stdout
 from kerascnn.cli.progress import make_display
 from kerascnn.errors import UsageError
@@ -118,7 +118,6 @@ def verify(
     from kerascnn.training.session import Options
     from kerascnn.training.verify import verify as replay_and_compare
 
-    check_device(device)
     run = directory.find_run(name, runs_dir)
     options = Options(device=device, data_dir=data_dir, download=False)
     with make_display() as display:

@@ -23,8 +23,6 @@ from kerascnn.cli.options import (
     Offline,
     Seed,
     changes_of,
-    check_device,
-    check_execution,
     recipe_of,
 )
 from kerascnn.cli.output import print_json, say
@@ -77,8 +75,6 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a network. Ctrl-C saves a checkpoint first; --resume goes on from it."""
-    check_device(device)
-    check_execution(execution)
     options = session.Options(
         backend=backend,
         device=device,

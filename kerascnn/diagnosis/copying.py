@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import keras
@@ -18,19 +18,19 @@ from kerascnn.training.backend import tensorflow_left_alone
 @contextmanager
 def randomness_put_back(seed: int) -> Iterator[None]:
     """Inside, what draws without a seed of its own draws from ``seed``; outside, the process's generators go on."""
-    python, state = random.getstate(), None
+    python = random.getstate()
     random.seed(seed)
-    if keras.backend.backend() == "torch":
-        import torch
-
-        state = torch.get_rng_state()
-        torch.manual_seed(seed)
     try:
-        yield
+        with ExitStack() as stack:
+            if keras.backend.backend() == "torch":
+                import torch
+
+                # Of all devices, as the seed is.
+                stack.enter_context(torch.random.fork_rng())
+                torch.manual_seed(seed)
+            yield
     finally:
         random.setstate(python)
-        if state is not None:
-            torch.set_rng_state(state)
 
 
 def trainable_copy(model: keras.Model, shape: tuple[int, ...], seed: int) -> tuple[keras.Model, bool]:

@@ -6,6 +6,7 @@ Importing this module imports no Keras; its functions do.
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from kerascnn.recipe import Recipe
 from kerascnn.training import backend as backends
 from kerascnn.training.session import Options
 
+Tell = Callable[[str], None]
+
 if TYPE_CHECKING:
     import keras
 
@@ -27,15 +30,15 @@ if TYPE_CHECKING:
 class Examiner:
     """Diagnoses a recipe's network, and changed forms of it, all on the same images, which are loaded once."""
 
-    def __init__(self, recipe: Recipe, options: Options, *, steps: int) -> None:
-        """Import the backend and load the images of ``steps`` steps at the most.
+    def __init__(self, recipe: Recipe, options: Options, *, steps: int, tell: Tell = lambda _: None) -> None:
+        """Import the backend and load the images of ``steps`` steps at the most; ``tell`` hears how they are adapted.
 
         Raises:
             BackendError, DatasetError: the backend or the dataset isn't here.
         """
         backends.activate(backends.choose_backend(options.backend).name, options.device)
         self.steps = steps
-        self._dataset = load_dataset(recipe, data_dir=options.data_dir, download=options.download)
+        self._dataset = _load(recipe, options, tell)
         self._images = _some(self._dataset, steps * recipe.train.batch_size, recipe.train.seed)
 
     def diagnose(self, recipe: Recipe, listener: Listener = lambda _: None, *, by_heart: bool = True) -> Diagnosis:
@@ -90,6 +93,7 @@ def diagnose_file(
     seed: int,
     unit: bool,
     listener: Listener,
+    tell: Tell = lambda _: None,
 ) -> Diagnosis:
     """Diagnose a network out of a ``.keras`` file, with the weights that are in it and the optimizer it was saved with.
 
@@ -102,6 +106,7 @@ def diagnose_file(
         seed: of the choice and the order of images.
         unit: give the network pixels from 0 to 1 instead of 0 to 255.
         listener: called with each event of the short run.
+        tell: hears how the images are adapted.
 
     Raises:
         UsageError: it is no such file, or the network can't be diagnosed or fed with the dataset.
@@ -118,8 +123,7 @@ def diagnose_file(
     require(name, options.data_dir, download=options.download)
     classes = classes_of(name) or model.outputs[0].shape[-1]
     recipe = Recipe(name="network", builder="file", dataset=name, input_shape=shape, classes=classes)
-    images = load_dataset(recipe, data_dir=options.data_dir, download=options.download)
-    pixels, labels = _some(images, steps * batch_size, seed)
+    pixels, labels = _some(_load(recipe, options, tell), steps * batch_size, seed)
     return _diagnose(model, (pixels / 255.0 if unit else pixels, labels), batch_size, seed, steps, listener)
 
 
@@ -153,6 +157,13 @@ def _diagnose(
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _load(recipe: Recipe, options: Options, tell: Tell) -> Dataset:
+    dataset = load_dataset(recipe, data_dir=options.data_dir, download=options.download, report=tell)
+    for note in dataset.notes:
+        tell(note)
+    return dataset
 
 
 def _some(dataset: Dataset, count: int, seed: int) -> tuple[Pixels, Labels]:

@@ -183,6 +183,8 @@ class RunSummary:
 
 def summarise(run: Run) -> RunSummary:
     """Read a run's events into one line."""
+    # Asked before reading: what a process wrote before it ended is then read in any case.
+    alive = run.owner() is not None
     happened = run.events()
     started = list(ev.of_kind(happened, ev.RunStarted))
     epochs = list(ev.of_kind(happened, ev.EpochDone))
@@ -190,7 +192,7 @@ def summarise(run: Run) -> RunSummary:
     return RunSummary(
         name=run.name,
         path=str(run.path),
-        state=state_of(run, happened),
+        state=state_of(happened, alive=alive),
         model=started[-1].model if started else "",
         backend=started[-1].backend if started else "",
         dataset=started[-1].dataset if started else "",
@@ -213,10 +215,10 @@ def epochs_of(happened: Iterable[ev.Event]) -> int:
     return told[-1] if told else 0
 
 
-def state_of(run: Run, happened: list[ev.Event]) -> str:
-    """An end state, ``running``, ``paused``, or ``killed``."""
+def state_of(happened: list[ev.Event], *, alive: bool) -> str:
+    """An end state, ``running``, ``paused``, or ``killed``. Whether a process works on it is asked before reading."""
     last = next((event for event in reversed(happened) if isinstance(event, (ev.RunEnded, ev.RunStarted))), None)
-    if run.owner() is not None:
+    if alive:
         return "paused" if is_paused(happened) else "running"
     return last.state if isinstance(last, ev.RunEnded) else "killed"
 
@@ -351,8 +353,13 @@ def find_run(name: str, runs_folder: Path = RUNS_FOLDER) -> Run:
 
 def list_runs(runs_folder: Path = RUNS_FOLDER) -> Iterator[Run]:
     """All runs in a folder, oldest first."""
-    found = [path.parent for pattern in ("*/recipe.toml", "*/*/recipe.toml") for path in runs_folder.glob(pattern)]
-    return (Run(path) for path in sorted(found, key=lambda path: (path / "recipe.toml").stat().st_mtime_ns))
+    found = []
+    for pattern in ("*/recipe.toml", "*/*/recipe.toml"):
+        for path in runs_folder.glob(pattern):
+            # A run may be deleted at this very moment.
+            with contextlib.suppress(FileNotFoundError):
+                found.append((path.stat().st_mtime_ns, path.parent))
+    return (Run(path) for _, path in sorted(found))
 
 
 def delete_run(run: Run) -> None:

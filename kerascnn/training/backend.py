@@ -8,7 +8,7 @@ import platform
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -38,6 +38,29 @@ class BackendChoice:
 
     name: str
     reason: str
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that there isn't.
+
+    Raises:
+        UnknownNameError: it is none of :data:`DEVICES`.
+    """
+    _check_name("device", device, DEVICES)
+
+
+def check_execution(execution: str) -> None:
+    """Refuse a way of computing the layers that there isn't.
+
+    Raises:
+        UnknownNameError: it is none of :data:`EXECUTIONS`.
+    """
+    _check_name("execution", execution, EXECUTIONS)
+
+
+def _check_name(option: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        raise UnknownNameError(f"--{option}: expected {', '.join(names)}, got {name!r}{nearest(name, names)}")
 
 
 def installed_backends() -> list[str]:
@@ -265,7 +288,14 @@ def thread_count(backend: str) -> int:
         import torch
 
         return int(torch.get_num_threads())
-    return os.cpu_count() or 1
+    told = os.environ.get("TF_NUM_INTRAOP_THREADS", "") if backend == "tensorflow" else ""
+    return int(told) if told.isdigit() and int(told) else usable_cores()
+
+
+def usable_cores() -> int:
+    """The cores that this process may compute on."""
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
 
 
 def versions(backend: str) -> dict[str, str]:

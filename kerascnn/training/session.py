@@ -48,7 +48,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is carried out: what may change between a run and its resume."""
+    """How a run is carried out: what may change between a run and its resume.
+
+    Raises:
+        UnknownNameError: there is no such device or execution.
+    """
 
     backend: str | None = None
     backend_reason: str = "--backend"
@@ -68,6 +72,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.data_dir is not None:
             object.__setattr__(self, "data_dir", Path(self.data_dir))
+        backends.check_device(self.device)
+        backends.check_execution(self.execution)
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ class LectureReader:
 
 def _training(one: StepRun, seen: Sequence[ev.Event], settings: Settings, *, live: bool) -> Training:
     happened = ev.effective(seen)
-    shown = judged(one, happened, settings)
+    shown = judged(one, happened, settings, live=live)
     loaded = list(ev.of_kind(happened, ev.DataLoaded))
     phases = list(ev.of_kind(happened, ev.Phase))
     return Training(

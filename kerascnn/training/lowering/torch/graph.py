@@ -60,7 +60,9 @@ class TorchGraph:
         """The network's output for a batch in inference mode, as an array."""
         with torch.no_grad():
             # Torch doesn't take an image out of a read-only file as it lies.
-            return self(torch.from_numpy(np.require(pixels, requirements="W")).to(get_device())).cpu().numpy()
+            output = self(torch.from_numpy(np.require(pixels, requirements="W")).to(get_device()))
+            # NumPy has no bfloat16.
+            return output.to(torch.promote_types(output.dtype, torch.float32)).cpu().numpy()
 
 
 def lower(model: keras.Model) -> TorchGraph:
