@@ -14,6 +14,9 @@ from kerascnn.recipe import Card, Recipe, parse_recipe
 
 Entries = dict[str, dict[str, Any]]
 
+# The first words of an error in an entry that options have changed.
+CHANGED = "as changed"
+
 # Far beyond any recipe; what goes beyond them was made to cost time or memory.
 MAX_BYTES = 2**20
 MAX_DEPTH = 32
@@ -96,7 +99,7 @@ def load_recipe(
     if "name" in overrides:
         raise RecipeError("--set: a recipe keeps its name; --run-dir names the run")
     _check_values(dict(overrides), "--set")
-    return _with_its_card(recipe, parse_recipe(name, merge(entry, nested(overrides)), where="--set"))
+    return _with_its_card(recipe, parse_recipe(name, merge(entry, nested(overrides)), where=CHANGED))
 
 
 def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -105,7 +108,8 @@ def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     Raises:
         RecipeError: an unknown key, a wrong type, a value out of range.
     """
-    changed = parse_recipe(recipe.name, merge(recipe.model_dump(exclude={"name"}), nested(changes)), where="--set")
+    entry = merge(recipe.model_dump(exclude={"name"}), nested(changes))
+    changed = parse_recipe(recipe.name, entry, where=CHANGED)
     return _with_its_card(recipe, changed)
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
+from rich.text import Text
 
 import kerascnn
 from kerascnn.catalog import load_recipe
+from kerascnn.cli import output
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, create_run, find_run, open_run
 from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, write_image_folder
@@ -93,6 +98,7 @@ BAD_USAGE = [
     (["diagnose", "tiny", "--unit"], "--unit is about --keras FILE"),
     (["models", "--set", "filters=[4]"], "--set: expected the NAME of a network"),
     (["models", "--toml"], "--toml: expected the NAME of a network"),
+    (["diagnose", "--keras", "a.keras", "--dataset", "mnist", "--seed", "-1"], "is not in the"),
 ]
 
 
@@ -167,7 +173,7 @@ def test_a_missing_backend_names_its_install_line(kerascnn_command: Command, tmp
         "train", "tiny", "--catalog", OWN_CATALOG, "--backend", "jax", PYTHONPATH=str(tmp_path / "none")
     )
     assert done.returncode == 1
-    assert "pip install 'kerascnn[jax]'" in done.stderr
+    assert "pip install jax" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
@@ -263,9 +269,10 @@ def fake_run(path: Path, *, accuracy: float, state: str | None, **changes: objec
             step=1, epoch=1, loss=2.0, mean_loss=2.0, accuracy=0.1, learning_rate=1e-3, images_per_s=9.0, elapsed=1.0
         ),
         ev.EpochDone(
+            # The last recorded step is seldom the epoch's last.
             epoch=1,
-            step=1,
-            loss=2.0,
+            step=3,
+            loss=1.5,
             accuracy=0.1,
             val_loss=float("nan"),
             val_accuracy=accuracy,
@@ -294,6 +301,7 @@ def test_runs_are_listed_filtered_compared_and_deleted(kerascnn_command: Command
         ("tiny/20260101-000000-aaaa", "finished", 0.5),
         ("tiny/20260102-000000-bbbb", "killed", 0.75),
     ]
+    assert [(run["loss"], run["step"]) for run in listed] == [(1.5, 3)] * 2
     killed = json.loads(kerascnn_command("runs", "--json", "--state", "killed").stdout)
     assert [run["name"] for run in killed] == ["tiny/20260102-000000-bbbb"]
     assert "75.00 %" in kerascnn_command("runs").stdout
@@ -316,6 +324,35 @@ def test_runs_are_listed_filtered_compared_and_deleted(kerascnn_command: Command
     unknown = kerascnn_command("runs", "show", "tiny/20260102-000000-bbbx")
     assert unknown.returncode == 2
     assert "did you mean 'tiny/20260102-000000-bbbb'" in unknown.stderr
+
+
+def test_runs_of_a_state_that_does_not_exist_are_refused(kerascnn_command: Command) -> None:
+    done = kerascnn_command("runs", "--state", "finishd")
+    assert done.returncode == 2
+    assert "did you mean 'finished'" in done.stderr
+
+
+def test_a_narrow_terminal_wraps_words_and_cuts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [["plain12_standardized", "361.44 M", "pixels that are standardised"], ["a", "1.00 M", "short"]]
+    columns = [("model", "left"), ("multiply-adds", "right"), ("summary", "wrapped")]
+    for width in (60, 40, 10):
+        console = Console(file=io.StringIO(), width=width, force_terminal=True, no_color=True, highlight=False)
+        monkeypatch.setattr(output, "stdout", lambda console=console: console)
+        output.print_table(columns, rows)
+        shown = Text.from_ansi(console.file.getvalue()).plain
+        assert "plain12_standardized" in shown
+        assert "361.44 M" in shown
+        assert " ".join(line[37:].strip() for line in shown.splitlines()[1:4]).startswith("pixels that are stand")
+        assert "…" not in shown
+
+
+def test_the_version_is_printed(kerascnn_command: Command) -> None:
+    assert kerascnn_command("--version").stdout.strip() == kerascnn.__version__ == version("kerascnn")
+
+
+def test_a_cards_last_line_trains_what_the_card_shows(kerascnn_command: Command) -> None:
+    shown = kerascnn_command("models", "tiny", "--catalog", OWN_CATALOG, "--set", "activation=silu").stdout
+    assert f"kerascnn train tiny --catalog {OWN_CATALOG} --set activation=silu" in shown
 
 
 def test_last_is_the_newest_run(tmp_path: Path) -> None:

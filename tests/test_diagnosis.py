@@ -359,7 +359,8 @@ def test_the_command_reads_a_saved_model(keras: Any) -> None:
         ([], "expected a MODEL"),
         (["plain9_relu", "--keras", "a.keras"], "expected a MODEL"),
         (["--keras", "a.keras"], "expected --dataset beside it"),
-        (["--keras", "a.keras", "--dataset", "fashion_mnist_mini"], "expected a file NAME.keras, got a.keras"),
+        (["--keras", "a.h5", "--dataset", "fashion_mnist_mini"], "expected a file NAME.keras, got a.h5"),
+        (["--keras", "a.keras", "--dataset", "fashion_mnist_mini"], "expected a file at a.keras, and there is none"),
         (["--keras", "broken.keras", "--dataset", "fashion_mnist_mini"], "expected a model of Keras's own layers"),
     ],
 )

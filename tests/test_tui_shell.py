@@ -85,7 +85,7 @@ def test_serve_without_its_package_gives_the_install_line(
     with pytest.raises(SystemExit) as ended:
         main(["--serve"])
     assert ended.value.code == 1
-    assert "pip install 'kerascnn[serve]'" in capsys.readouterr().err
+    assert "pip install textual-serve" in capsys.readouterr().err
 
 
 def test_serve_starts_the_same_interface_for_each_visit(monkeypatch: pytest.MonkeyPatch) -> None:

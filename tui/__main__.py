@@ -104,7 +104,7 @@ def _serve(argv: list[str]) -> None:
     from kerascnn.errors import KerascnnError
 
     if importlib.util.find_spec("textual_serve") is None:
-        raise KerascnnError("--serve needs textual-serve: pip install 'kerascnn[serve]'")
+        raise KerascnnError("--serve needs textual-serve: pip install textual-serve")
     from textual_serve.server import Server
 
     passed = [argument for argument in argv if argument != "--serve"]

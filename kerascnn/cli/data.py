@@ -32,7 +32,13 @@ def data(
     if as_json:
         print_json(rows)
         return
-    columns = [("dataset", "left"), ("images", "right"), ("shape", "left"), ("licence", "left"), ("where", "left")]
+    columns = [
+        ("dataset", "left"),
+        ("images", "right"),
+        ("shape", "left"),
+        ("licence", "wrapped"),
+        ("where", "wrapped"),
+    ]
     print_table(
         columns,
         [

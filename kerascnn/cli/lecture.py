@@ -40,7 +40,8 @@ def lecture(
     if as_json:
         print_json([step.model_dump(mode="json") for step in steps])
         return
-    columns = [("step", "right"), ("network", "left"), ("what changes", "left"), ("claim", "left"), ("model", "left")]
+    columns = [("step", "right"), ("network", "wrapped"), ("what changes", "wrapped"), ("claim", "wrapped")]
+    columns += [("model", "left")]
     print_table(columns, [[s.id, s.network, s.changes, s.claim.words, s.model] for s in steps])
     say("`kerascnn lecture run` trains them and writes a report; `kerascnn models NAME` shows a network")
 
@@ -115,7 +116,7 @@ def _write(place: LectureFolder) -> None:
 
 def _print_verdicts(shown: list[Shown]) -> None:
     columns = [("step", "right"), ("network", "left"), ("backend", "left"), ("seed", "right")]
-    columns += [("claim", "left"), ("measured", "left"), ("verdict", "left"), ("time", "right")]
+    columns += [("claim", "wrapped"), ("measured", "wrapped"), ("verdict", "left"), ("time", "right")]
     print_table(
         columns,
         [

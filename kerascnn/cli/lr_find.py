@@ -11,7 +11,7 @@ import typer
 
 from kerascnn.cli import options as common
 from kerascnn.cli.chart import curve_chart
-from kerascnn.cli.output import print_json, print_table, say, stdout
+from kerascnn.cli.output import print_json, print_table, repeated, say, stdout
 from kerascnn.cli.progress import counted
 from kerascnn.errors import UsageError
 from kerascnn.recipe import Recipe
@@ -68,7 +68,7 @@ def lr_find(
         print_json({"model": recipe.name, "dataset": recipe.dataset, **found.to_dict()})
     else:
         whole = common.whole_changes(recipe, changes, catalog)
-        _print(recipe, found, lambda command, more: common.repeated(command, recipe.name, {**whole, **more}, catalog))
+        _print(recipe, found, lambda command, more: repeated(command, recipe.name, {**whole, **more}, catalog))
     raise typer.Exit(1 if found.flat else 0)
 
 
@@ -82,7 +82,7 @@ def _check_plot(plot: Path | None) -> None:
         raise UsageError(f"--plot: expected a folder at {plot.absolute().parent}, and there is none")
 
 
-def _print(recipe: Recipe, found: RateSweep, repeated: Callable[[str, Mapping[str, Any]], str]) -> None:
+def _print(recipe: Recipe, found: RateSweep, as_typed: Callable[[str, Mapping[str, Any]], str]) -> None:
     steps, batch = len(found.rates), recipe.train.batch_size
     if all(math.isfinite(loss) for loss in found.smoothed):
         width = min(WIDTH, stdout().width)
@@ -96,7 +96,7 @@ def _print(recipe: Recipe, found: RateSweep, repeated: Callable[[str, Mapping[st
     if found.flat:
         typer.echo(
             f"flat: at no rate does the loss come below chance, so there is none to suggest. Why: "
-            f"{repeated('diagnose', {})}. A deep network may only need more steps: --steps {4 * steps}"
+            f"{as_typed('diagnose', {})}. A deep network may only need more steps: --steps {4 * steps}"
         )
         return
     typer.echo()
@@ -107,7 +107,7 @@ def _print(recipe: Recipe, found: RateSweep, repeated: Callable[[str, Mapping[st
         typer.echo(
             f"\nthe loss still fell at the last rate: higher ones may be better, --to {10 * found.rates[-1]:.2g}"
         )
-    typer.echo(f"\n{repeated('train', {RATE: found.recommended})}")
+    typer.echo(f"\n{as_typed('train', {RATE: found.recommended})}")
 
 
 def _draw(recipe: Recipe, found: RateSweep, path: Path) -> None:

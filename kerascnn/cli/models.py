@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from kerascnn.catalog import list_models, load_recipe, parse_assignments
-from kerascnn.cli.output import print_fact, print_json, print_table, stdout
+from kerascnn.cli.output import print_fact, print_json, print_table, repeated, stdout
 from kerascnn.errors import UsageError
 from kerascnn.recipe import Recipe
 from kerascnn.wording import short_number
@@ -34,13 +34,14 @@ def models(
         else:
             _print_list(recipes)
         return
-    recipe = load_recipe(name, parse_assignments(assignments or []), catalog=catalog)
+    changes = parse_assignments(assignments or [])
+    recipe = load_recipe(name, changes, catalog=catalog)
     if toml:
         typer.echo(recipe.to_toml(), nl=False)
     elif as_json:
         print_json(card(recipe))
     else:
-        _print_card(recipe)
+        _print_card(recipe, repeated("train", name, changes, catalog))
 
 
 def card(recipe: Recipe) -> dict[str, object]:
@@ -53,7 +54,7 @@ def card(recipe: Recipe) -> dict[str, object]:
 
 def _print_list(recipes: list[Recipe]) -> None:
     columns = [("model", "left"), ("family", "left"), ("weights", "right"), ("mult-adds", "right")]
-    columns += [("published", "right"), ("summary", "left")]
+    columns += [("published", "right"), ("summary", "wrapped")]
     print_table(columns, [[*_figures(recipe), recipe.summary] for recipe in recipes])
 
 
@@ -69,7 +70,7 @@ def _figures(recipe: Recipe) -> list[str]:
     ]
 
 
-def _print_card(recipe: Recipe) -> None:
+def _print_card(recipe: Recipe, train_it: str) -> None:
     facts, train = recipe.card, recipe.train
     console = stdout()
     console.print(Text(recipe.name, style="bold"), Text(f" {recipe.summary}"), sep=" ")
@@ -92,7 +93,7 @@ def _print_card(recipe: Recipe) -> None:
         rows.append(("published", f"{facts.published_accuracy:.2f} % ({facts.published_where})"))
     for key, value in rows:
         print_fact(console, key, value, 14)
-    print_fact(console, "train it", f"kerascnn train {recipe.name}", 14)
+    print_fact(console, "train it", train_it, 14)
 
 
 def _weights(recipe: Recipe) -> str:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from kerascnn.catalog import load_recipe, nested, parse_assignments
+from kerascnn.catalog import load_recipe, parse_assignments
 from kerascnn.cli.output import say
 from kerascnn.data.dataset import absolute, classes_of
 from kerascnn.errors import UsageError
 from kerascnn.recipe import Recipe
-from kerascnn.runs.compare import flat
 from kerascnn.runs.directory import Run
 
 Backend = Annotated[str | None, typer.Option(help="torch, tensorflow or jax.")]
@@ -85,11 +82,3 @@ def whole_changes(recipe: Recipe, changes: Mapping[str, Any], catalog: Path | No
     """A command's changes with the number of classes, where that follows from the dataset."""
     told = load_recipe(recipe.name, changes, catalog=catalog).classes == recipe.classes
     return {**changes} if told else {**changes, "classes": recipe.classes}
-
-
-def repeated(command: str, name: str, changes: Mapping[str, Any], catalog: Path | None) -> str:
-    """A command about a changed network, as one types it."""
-    words = ["kerascnn", command, name, *(["--catalog", str(catalog)] if catalog is not None else [])]
-    for key, value in flat(nested(changes)).items():
-        words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
-    return shlex.join(words)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kerascnn.catalog import nested
+from kerascnn.runs.compare import flat
+
 # Piped output is for programs: never wrapped at a width that nobody chose.
 PIPE_WIDTH = 10_000
+# What is wrapped is not wrapped any narrower.
+NARROWEST = 16
 
 
 def stdout() -> Console:
@@ -37,15 +45,35 @@ def print_json(content: Any) -> None:
 
 
 def print_table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> None:
-    """Rows under their titles. A column is its title and ``left`` or ``right``."""
+    """Rows under their titles; on a terminal that is too narrow, what may be wrapped is, and nothing is cut off.
+
+    A column is its title and ``left``, ``right``, or ``wrapped``: to the left, in several lines where it has to be.
+    """
+    console = stdout()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for title, justify in columns:
-        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    needed = 0
+    for number, (title, kind) in enumerate(columns):
+        wraps = kind == "wrapped"
+        justify: Any = "left" if wraps else kind
+        longest = max(cell_len(text) for text in (title, *(row[number] for row in rows)))
+        least = min(longest, NARROWEST) if wraps else longest
+        needed += least + 2
+        table.add_column(title, justify=justify, no_wrap=not wraps, overflow="fold", min_width=least)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    stdout().print(table)
+    # A line that is too long goes on in the terminal's next one.
+    console.width = max(console.width, needed)
+    console.print(table)
 
 
 def print_fact(console: Console, key: str, value: str, width: int) -> None:
     """One line of a card. The value is the user's text, never markup."""
     console.print(Text.assemble("  ", (f"{key:<{width}}", "dim"), value), soft_wrap=True)
+
+
+def repeated(command: str, name: str, changes: Mapping[str, Any], catalog: Path | None) -> str:
+    """A command about a changed network, as one types it."""
+    words = ["kerascnn", command, name, *(["--catalog", str(catalog)] if catalog is not None else [])]
+    for key, value in flat(nested(changes)).items():
+        words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join(words)

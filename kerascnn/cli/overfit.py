@@ -19,10 +19,9 @@ from kerascnn.cli.options import (
     Offline,
     changes_of,
     recipe_of,
-    repeated,
     whole_changes,
 )
-from kerascnn.cli.output import print_json, say
+from kerascnn.cli.output import print_json, repeated, say
 from kerascnn.cli.progress import counted
 from kerascnn.diagnosis.rules import as_options, the_rules
 from kerascnn.recipe import Recipe

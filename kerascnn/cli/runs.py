@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.text import Text
@@ -13,7 +13,7 @@ from rich.text import Text
 from kerascnn.cli.options import is_followed
 from kerascnn.cli.output import print_fact, print_json, print_table, say, stdout
 from kerascnn.cli.progress import make_display
-from kerascnn.errors import UsageError
+from kerascnn.errors import UsageError, nearest
 from kerascnn.runs import directory
 from kerascnn.runs import events as ev
 from kerascnn.runs.compare import recipe_differences
@@ -28,6 +28,7 @@ RunsDir = Annotated[Path, typer.Option("--runs-dir", help="The folder that runs 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunNames = Annotated[list[str], typer.Argument(metavar="RUN...", help="A directory, model/id, id, or `last`.")]
 
+STATES = ("running", "paused", "killed", *get_args(ev.EndState))
 WATCH_EVERY_S = 0.25
 SHOWN_DIFFERENCES = 10
 
@@ -36,13 +37,15 @@ SHOWN_DIFFERENCES = 10
 def runs(
     context: typer.Context,
     model: Annotated[str | None, typer.Option(help="Only runs of this network.")] = None,
-    state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
+    state: Annotated[str | None, typer.Option(help=f"Only runs in this state: {', '.join(STATES)}.")] = None,
     runs_dir: RunsDir = directory.RUNS_FOLDER,
     as_json: AsJson = False,
 ) -> None:
     """List the runs, oldest first."""
     if is_followed(context):
         return
+    if state not in (None, *STATES):
+        raise UsageError(f"--state: expected {', '.join(STATES)}, got {state!r}{nearest(str(state), STATES)}")
     summaries = [run.summary() for run in directory.list_runs(runs_dir)]
     summaries = [s for s in summaries if (model in (None, s.model)) and (state in (None, s.state))]
     if as_json:
@@ -52,7 +55,7 @@ def runs(
         filtered = " that fit" if model or state else ""
         say(f"no runs{filtered} in {runs_dir}")
         return
-    columns = [("run", "left"), ("state", "left"), ("backend", "left"), ("dataset", "left"), ("epoch", "right")]
+    columns = [("run", "wrapped"), ("state", "left"), ("backend", "left"), ("dataset", "wrapped"), ("epoch", "right")]
     columns += [("loss", "right"), ("best val", "right"), ("time", "right")]
     print_table(
         columns,
@@ -118,8 +121,8 @@ def verify(
     from kerascnn.training.session import Options
     from kerascnn.training.verify import verify as replay_and_compare
 
-    run = directory.find_run(name, runs_dir)
     options = Options(device=device, data_dir=data_dir, download=False)
+    run = directory.find_run(name, runs_dir)
     with make_display() as display:
 
         def show(event: ev.Event) -> None:

@@ -117,7 +117,8 @@ def _go_on(run: Run, options: session.Options, *, detach: bool, as_json: bool) -
         _leave_behind(run, options, as_json=as_json)
         return
     choice = choose_backend_for_run(options.backend, run.environment().get("backend"))
-    say(f"going on with {run.path} with {choice.name} ({choice.reason})")
+    begun = "going on with" if run.events_file.exists() else "beginning"
+    say(f"{begun} {run.path} with {choice.name} ({choice.reason})")
     with make_display() as display:
         result = session.resume(run, options=options, listeners=[display.show])
     _finish(result, as_json=as_json)

@@ -174,8 +174,10 @@ def _some(dataset: Dataset, count: int, seed: int) -> tuple[Pixels, Labels]:
 def _read_model(path: Path) -> keras.Model:
     import keras
 
-    if not path.is_file() or path.suffix != ".keras":
+    if path.suffix != ".keras":
         raise UsageError(f"--keras: expected a file NAME.keras, got {path}")
+    if not path.is_file():
+        raise UsageError(f"--keras: expected a file at {path}, and there is none")
     try:
         model = keras.models.load_model(path, safe_mode=True)
     except Exception as error:

@@ -30,6 +30,10 @@ MAX_LINE = 1000
 FOR_THE_LIVING = ("pause", "resume", "stop")
 
 
+def _said(value: float | None) -> str:
+    return "none" if value is None else f"{value:g}"
+
+
 class Command(BaseModel):
     """One wish. ``value`` is a learning rate for ``set-lr`` and a number of epochs for ``extend``."""
 
@@ -44,11 +48,11 @@ class Command(BaseModel):
     @model_validator(mode="after")
     def _value_fits(self) -> Command:
         if self.command == "set-lr" and not (self.value is not None and 0 < self.value <= 1e3):
-            raise ValueError(f"set-lr: expected a learning rate above 0 and up to 1000, got {self.value}")
+            raise ValueError(f"set-lr: expected a learning rate above 0 and up to 1000, got {_said(self.value)}")
         if self.command == "extend" and not (
             self.value is not None and self.value == int(self.value) and 0 < self.value <= 1_000_000
         ):
-            raise ValueError(f"extend: expected a whole number of epochs from 1 to 1,000,000, got {self.value}")
+            raise ValueError(f"extend: expected a whole number of epochs from 1 to 1,000,000, got {_said(self.value)}")
         if self.command in FOR_THE_LIVING and self.value is not None:
             raise ValueError(f"{self.command}: takes no value, got {self.value}")
         return self

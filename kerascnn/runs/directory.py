@@ -199,7 +199,7 @@ def summarise(run: Run) -> RunSummary:
         epoch=epochs[-1].epoch if epochs else 0,
         epochs=epochs_of(happened),
         step=max([*(step.step for step in steps), *(epoch.step for epoch in epochs)], default=0),
-        loss=steps[-1].mean_loss if steps else None,
+        loss=_loss_of(steps, epochs),
         val_accuracy=epochs[-1].val_accuracy if epochs else None,
         best_val_accuracy=max((e.val_accuracy for e in epochs if e.val_accuracy == e.val_accuracy), default=None),
         seconds=max(
@@ -207,6 +207,13 @@ def summarise(run: Run) -> RunSummary:
         ),
         started=started[0].time if started else None,
     )
+
+
+def _loss_of(steps: Sequence[ev.StepDone], epochs: Sequence[ev.EpochDone]) -> float | None:
+    """The mean loss of the epoch so far. Not every step is recorded, and the last one of an epoch seldom is."""
+    if epochs and (not steps or epochs[-1].step >= steps[-1].step):
+        return epochs[-1].loss
+    return steps[-1].mean_loss if steps else None
 
 
 def epochs_of(happened: Iterable[ev.Event]) -> int:

@@ -20,7 +20,7 @@ def plain_line(event: ev.Event) -> str:
             f"{' (best)' if event.best else ''}, {duration(event.seconds)}"
         )
     if isinstance(event, ev.Resumed):
-        return f"going on after step {event.step} (epoch {event.epoch + 1})"
+        return f"going on after step {event.step} (epoch {min(event.epoch + 1, event.epochs)})"
     if isinstance(event, ev.ControlApplied):
         value = "" if event.value is None else f" {event.value:g}"
         return f"{event.command}{value} after step {event.step}"

@@ -60,7 +60,7 @@ def check_execution(execution: str) -> None:
 
 def _check_name(option: str, name: str, names: Sequence[str]) -> None:
     if name not in names:
-        raise UnknownNameError(f"--{option}: expected {', '.join(names)}, got {name!r}{nearest(name, names)}")
+        raise UnknownNameError(f"--{option}: expected {', '.join(names)}, got {name!r}")
 
 
 def installed_backends() -> list[str]:
@@ -69,8 +69,9 @@ def installed_backends() -> list[str]:
 
 
 def install_line(backend: str) -> str:
-    """The command that installs a backend."""
-    return f"pip install 'kerascnn[{backend}]'"
+    """The command that installs a backend, beside kerascnn wherever that came from."""
+    small = backend == "tensorflow" and sys.platform == "linux" and platform.machine() == "x86_64"
+    return f"pip install {'tensorflow-cpu' if small else backend}"
 
 
 def choose_backend(asked: str | None = None, reason: str = "--backend") -> BackendChoice:

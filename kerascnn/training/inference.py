@@ -17,6 +17,7 @@ from kerascnn.data.batches import ValidationBatches, read_ahead
 from kerascnn.data.dataset import is_folder, load_dataset
 from kerascnn.data.formats import Pixels
 from kerascnn.data.images import LARGEST_PADDING, Shape, adapt, open_image, resize_and_crop
+from kerascnn.data.locate import check_data_dir
 from kerascnn.errors import NotLoweredError, RunError
 from kerascnn.runs.directory import Run
 from kerascnn.training import backend as backends
@@ -90,8 +91,10 @@ def evaluate(
     """Loss and accuracy on the run's validation images, or on all of them with ``limit=0``.
 
     Raises:
+        UsageError: there is no such ``data_dir``.
         DatasetError: the dataset isn't here.
     """
+    check_data_dir(data_dir)
     recipe = run.recipe()
     wanted = recipe.train.limit_val if limit is None else (limit or None)
     recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"limit_val": wanted})})

@@ -35,7 +35,9 @@ class Digest:
     paused: bool = False
     step: int = 0
     seconds: float = 0.0
+    batch_size: int = 0
     train_images: int = 0
+    val_images: int = 0
     epochs: list[ev.EpochDone] = field(default_factory=list)
     speeds: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT_STEPS))
 
@@ -69,9 +71,10 @@ class Digest:
                 self.model, self.backend, self.dataset = event.model, event.backend, event.dataset
                 # What was added to the recipe's epochs still holds when the run goes on.
                 self.epochs_asked = max(self.epochs_asked, event.epochs)
+                self.batch_size = event.batch_size
                 self.end, self.paused = None, False
             case ev.DataLoaded():
-                self.train_images = event.train_images
+                self.train_images, self.val_images = event.train_images, event.val_images
             case ev.StepDone():
                 self.step, self.seconds = max(self.step, event.step), max(self.seconds, event.elapsed)
                 self.speeds.append(event.images_per_s)
@@ -89,11 +92,14 @@ class Digest:
                 self.end, self.seconds = event.state, max(self.seconds, event.elapsed)
 
     def seconds_per_image(self) -> float | None:
-        """What the run has measured, or None."""
-        if self.epochs and self.train_images:
-            return statistics.median(epoch.seconds for epoch in self.epochs) / self.train_images
-        speeds = [speed for speed in self.speeds if speed > 0]
+        """Of training, by whole epochs, or before the first one's end by the latest steps; None if it isn't known."""
+        speeds = [speed for speed in [epoch.images_per_s for epoch in self.epochs] or self.speeds if speed > 0]
         return 1 / statistics.median(speeds) if speeds else None
+
+    def seconds_per_validation_image(self) -> float | None:
+        """Of an epoch's time what isn't training, by validation image; None if it isn't known."""
+        rests = [e.seconds - self.train_images / e.images_per_s for e in self.epochs if e.images_per_s > 0]
+        return max(0.0, statistics.median(rests)) / self.val_images if rests and self.val_images else None
 
 
 def look(folder: Path, digests: Mapping[Path, Digest], now: float) -> list[tuple[Entry, Digest]] | None:
@@ -139,7 +145,9 @@ def _entry(run: Run, digest: Digest, state: str, created: float) -> Entry:
         best_val_accuracy=max(best, default=None),
         seconds=digest.seconds,
         started=digest.started if digest.started is not None else created,
+        images_seen=digest.step * digest.batch_size,
         seconds_per_image=digest.seconds_per_image(),
+        seconds_per_validation_image=digest.seconds_per_validation_image(),
     )
 
 

@@ -32,8 +32,11 @@ class Entry:
     best_val_accuracy: float | None
     seconds: float
     started: float
+    images_seen: int
+    """In training, each as often as it was."""
     seconds_per_image: float | None
-    """Of an epoch with its validation, a training image; before the first epoch's end of the steps alone."""
+    """Of training."""
+    seconds_per_validation_image: float | None
 
     @property
     def live(self) -> bool:

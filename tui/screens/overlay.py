@@ -140,9 +140,9 @@ class OverlayScreen(ChartedScreen):
             ("best validation accuracy", [percent(_highest(values.tolist())) for values in best]),
             (
                 "training loss",
-                [number(story.steps.last("mean_loss")) if len(story.steps) else "–" for story in stories],
+                [number(_loss(story)) if len(story.steps) or len(story.epochs) else "–" for story in stories],
             ),
-            ("time", [duration(story.steps.last("elapsed")) if len(story.steps) else "–" for story in stories]),
+            ("time", [duration(_seconds(story)) if len(story.steps) else "–" for story in stories]),
         ]
 
     def on_charts_cursor_moved(self, message: Charts.CursorMoved) -> None:
@@ -158,6 +158,17 @@ class OverlayScreen(ChartedScreen):
         self.validation = not self.validation
         self.charts.cursor = None
         self.redraw()
+
+
+def _loss(story: RunStory) -> float:
+    """Of the last epoch, or of what has been recorded of the one that goes on."""
+    if len(story.epochs) and story.epochs.last("step") >= story.steps.last("step"):
+        return float(story.epochs.last("loss"))
+    return float(story.steps.last("mean_loss"))
+
+
+def _seconds(story: RunStory) -> float:
+    return max(story.steps.last("elapsed"), story.ended.elapsed if story.ended is not None else 0.0)
 
 
 def _ink(index: int) -> str:

@@ -21,7 +21,7 @@ class Estimate:
     epoch_s: float | None = None
     memory_bytes: int | None = None
     basis: str = ""
-    """Where the time comes from: ``3 runs of plain12_bn on torch``, or another network by its multiply-adds."""
+    """Where the time comes from: a run of the same network, or of another one by its multiply-adds."""
 
     def sentence(self) -> str:
         """The estimate as it is shown."""
@@ -34,8 +34,9 @@ class Estimate:
 def estimate(recipe: Recipe, backend: str, entries: Sequence[Entry], machine: dict[str, Any]) -> Estimate:
     """What a run of this recipe costs on this machine.
 
-    Time comes from the newest run of the same network on the same backend, else of any network on it, else of any
-    run, scaled by images and multiply-adds. Memory comes only from runs of the same network, backend and batch size.
+    Time comes from the longest run of the same network on the same backend, else of any network on it, else of any
+    run, scaled by images and multiply-adds: a short one mostly measures its first steps. Memory comes only from runs of
+    the same network, backend and batch size.
 
     Args:
         recipe: the run to be.
@@ -50,13 +51,16 @@ def estimate(recipe: Recipe, backend: str, entries: Sequence[Entry], machine: di
         return Estimate()
     same = [entry for entry in measured if (entry.model, entry.backend) == (recipe.name, backend)]
     alike = same or [entry for entry in measured if entry.backend == backend] or measured
-    for entry in sorted(alike, key=lambda entry: entry.started, reverse=True):
+    for entry in sorted(alike, key=lambda entry: (entry.images_seen, entry.started), reverse=True):
         its = _recipe_of(entry)
         its_cost = _multiply_adds(its) if its else 0
         if its_cost and entry.seconds_per_image:
-            seconds = images * entry.seconds_per_image * cost / its_cost
-            runs = f"{len(same)} run{'s' if len(same) > 1 else ''} of {recipe.name}"
-            basis = f"{runs} on {backend}" if same else f"{entry.model} on {entry.backend} by multiply-adds"
+            validating = validation_images(recipe) * (entry.seconds_per_validation_image or 0.0)
+            seconds = (images * entry.seconds_per_image + validating) * cost / its_cost
+            runs = f"the longest of {len(same)} runs" if len(same) > 1 else "1 run"
+            basis = f"{runs} of {recipe.name} on {backend}"
+            if not same:
+                basis = f"{entry.model} on {entry.backend} by multiply-adds"
             return Estimate(seconds, _memory(recipe, same), basis)
     return Estimate()
 
@@ -69,6 +73,16 @@ def training_images(recipe: Recipe) -> int | None:
         return None
     images = int(images * (1 - recipe.train.val_split)) if known else images
     return min(images, recipe.train.limit_train or images)
+
+
+def validation_images(recipe: Recipe) -> int:
+    """How many images a validation has, 0 where that isn't known without reading the dataset."""
+    known = DATASETS.get(recipe.dataset)
+    if known is None:
+        return recipe.train.limit_val or 0
+    split = recipe.train.val_split
+    images = int(known.train_images * split) if split else known.test_images
+    return min(images, recipe.train.limit_val or images)
 
 
 def _rough(seconds: float) -> str:

@@ -138,7 +138,7 @@ def write_figure(figure: str, value: float) -> str:
         return "–"
     if COLUMNS[figure].is_share:
         return f"{100 * value:.0f} %"
-    return f"{value:.2f}" if figure == "between_images" else f"{value:.1e}"
+    return f"{value:.1e}"
 
 
 def heights_of(values: Floats, figure: Figure) -> tuple[Floats, tuple[float, float]]:
