@@ -98,7 +98,7 @@ BAD_USAGE = [
     (["diagnose", "tiny", "--unit"], "--unit is about --keras FILE"),
     (["models", "--set", "filters=[4]"], "--set: expected the NAME of a network"),
     (["models", "--toml"], "--toml: expected the NAME of a network"),
-    (["diagnose", "--keras", "a.keras", "--dataset", "mnist", "--seed", "-1"], "is not in the"),
+    (["diagnose", "--keras", "a.keras", "--dataset", "mnist", "--seed", "-1"], "Invalid value for '--seed'"),
 ]
 
 
