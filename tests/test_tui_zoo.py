@@ -51,6 +51,24 @@ async def test_every_network_can_be_shown(tmp_path: Path) -> None:
             await pilot.press("down")
 
 
+@pytest.mark.parametrize("sizes", [((120, 40), (80, 24)), ((80, 24), (120, 40))])
+async def test_a_terminal_that_changes_while_another_screen_is_shown(
+    tmp_path: Path, sizes: tuple[tuple[int, int], tuple[int, int]]
+) -> None:
+    app = make_app(tmp_path)
+    async with app.run_test(size=sizes[0]) as pilot:
+        await settled(app, pilot)
+        await pilot.press("enter")
+        await pilot.resize_terminal(*sizes[1])
+        await settled(app, pilot)
+        assert isinstance(app.screen, NewRunScreen)
+        await pilot.press("escape")
+        changed = await settled(app, pilot)
+    app = make_app(tmp_path)
+    async with app.run_test(size=sizes[1]) as pilot:
+        assert await settled(app, pilot) == changed
+
+
 async def test_typing_filters_and_escape_shows_all_again(tmp_path: Path) -> None:
     app = make_app(tmp_path)
     async with app.run_test(size=(80, 24)) as pilot:

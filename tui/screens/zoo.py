@@ -92,6 +92,9 @@ class ZooScreen(ListedScreen):
 
     def on_resize(self) -> None:
         """The figures beside the names come and go with the room for them."""
+        self._fit()
+
+    def _fit(self) -> None:
         narrow = self.has_class("-narrow")
         if narrow != self._narrow:
             self._narrow = narrow
@@ -170,5 +173,6 @@ class ZooScreen(ListedScreen):
         self._show_card()
 
     def on_screen_resume(self) -> None:
-        """Runs may have ended while another screen was shown."""
+        """Runs may have ended, and the terminal may have changed, while another screen was shown."""
         self._show_card()
+        self.call_after_refresh(self._fit)
