@@ -70,8 +70,10 @@ def brief(value: object, most: int = 60) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Say ``; did you mean 'x'?`` when one of ``known`` is close to ``word``, else nothing."""
-    close = difflib.get_close_matches(word, [one for one in known if one != word], n=1, cutoff=0.5)
+    """Say ``; did you mean 'x'?`` when one of ``known`` is close to ``word`` or begins with it, else nothing."""
+    others = [one for one in known if one != word]
+    close = difflib.get_close_matches(word, others, n=1, cutoff=0.5)
+    close = close or [one for one in others if word and one.startswith(word)]
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -79,6 +79,7 @@ def test_models_toml_is_a_catalog_that_trains_the_same(kerascnn_command: Command
 
 BAD_USAGE = [
     (["train", "vgg16_cifra"], "did you mean 'vgg16_cifar'"),
+    (["train", "vgg"], "did you mean 'vgg16_cifar'"),
     (["train", "tiny", "--set", "actvation=relu"], "did you mean 'activation'"),
     (["train", "tiny", "--epochs", "0"], "train.epochs should be greater than 0, got 0"),
     (["train", "tiny", "--backend", "pytorch"], "did you mean 'torch'"),
