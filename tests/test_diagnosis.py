@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import kerascnn
 from kerascnn.cli import app
-from kerascnn.diagnosis.subjects import diagnose_recipe
+from kerascnn.diagnosis.subjects import Examiner, diagnose_recipe
 from kerascnn.errors import UsageError
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import open_run
@@ -339,6 +339,16 @@ def test_the_command_shows_the_cause_and_ends_with_1(keras: Any) -> None:
     assert "ten times the learning rate (solution 6): --set train.optimizer.learning_rate=1e-07" in shown.stdout
     layer = next(line for line in shown.stdout.splitlines() if line.startswith("block1_conv1"))
     assert "████████████████" in layer
+
+
+def test_the_steps_on_one_batch_are_watched(keras: Any) -> None:
+    watched: list[tuple[int, float, float]] = []
+    recipe = own("tiny", train__optimizer__learning_rate=1e-8)
+    examiner = Examiner(recipe, Options(download=False), steps=100)
+    found = examiner.diagnose(recipe, watch=lambda *figures: watched.append(figures))
+    assert found.one_batch is not None
+    assert [step for step, _, _ in watched] == list(range(1, 201))
+    assert watched[-1][1:] == (found.one_batch.loss, found.one_batch.accuracy)
 
 
 def test_the_command_reads_a_saved_model(keras: Any) -> None:

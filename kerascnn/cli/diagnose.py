@@ -62,7 +62,7 @@ def diagnose(
             raise UsageError("--fix changes a MODEL's recipe and --keras FILE has none: there the remedies are advice")
         if dataset is None or learning_rate is not None or assignments or catalog is not None:
             raise UsageError("--keras FILE takes the file's own optimizer: expected --dataset beside it, and no recipe")
-        with _shown(steps) as tell:
+        with _shown(steps) as shown:
             found = diagnose_file(
                 file,
                 dataset,
@@ -71,7 +71,8 @@ def diagnose(
                 batch_size=batch_size or BATCH_SIZE,
                 seed=seed or 0,
                 unit=unit,
-                listener=tell,
+                listener=shown.event,
+                watch=shown.one_batch,
                 tell=say,
             )
         _show(found, as_json=as_json)
@@ -91,8 +92,8 @@ def diagnose(
         f"{recipe.train.batch_size} images"
     )
     examiner = Examiner(recipe, options, steps=steps, tell=say)
-    with _shown(steps) as tell:
-        found = examiner.diagnose(recipe, tell)
+    with _shown(steps) as shown:
+        found = examiner.diagnose(recipe, shown.event, watch=shown.one_batch)
     if not fix:
         _show(found, as_json=as_json)
         raise typer.Exit(0 if found.healthy else 1)
@@ -108,18 +109,27 @@ def _show(found: Diagnosis, *, as_json: bool) -> None:
         _print(found)
 
 
+class _Shown:
+    """Shows how far the short run is, and then, of what is still at chance, the steps on one batch."""
+
+    def __init__(self, steps: int, show: Callable[[int, str], None]) -> None:
+        self._steps = steps
+        self._show = show
+
+    def event(self, event: ev.Event) -> None:
+        """A step of the short run."""
+        if isinstance(event, ev.StepDone):
+            self._show(event.step, f"loss {event.loss:.4f}")
+
+    def one_batch(self, step: int, loss: float, accuracy: float) -> None:
+        """A step on one batch alone."""
+        self._show(self._steps, f"one batch: step {step}  loss {loss:.4f} acc {percent(accuracy)}")
+
+
 @contextmanager
-def _shown(steps: int) -> Iterator[Callable[[ev.Event], None]]:
-    """A listener that shows how far the short run is."""
+def _shown(steps: int) -> Iterator[_Shown]:
     with counted("short run", steps) as show:
-
-        def tell(event: ev.Event) -> None:
-            if isinstance(event, ev.StepDone):
-                # What is still at chance then tries one batch, which takes its time and has no events.
-                then = "; one batch …" if event.step == steps else ""
-                show(event.step, f"loss {event.loss:.4f}{then}")
-
-        yield tell
+        yield _Shown(steps, show)
 
 
 def _print(found: Diagnosis) -> None:

@@ -27,7 +27,7 @@ from kerascnn.recipe import Recipe, Train
 from kerascnn.runs import events as ev
 from kerascnn.training.backend import tensorflow_left_alone
 from kerascnn.training.observer import FIRST_STEPS, Observer, probe_size
-from kerascnn.training.overfit import Overfit
+from kerascnn.training.overfit import Overfit, Watch
 from kerascnn.training.schedule import LearningRate
 from kerascnn.training.steps import make_steps
 
@@ -146,12 +146,14 @@ def examine(
     recipe: Recipe | None = None,
     total_steps: int = 0,
     by_heart: bool = True,
+    watch: Watch = lambda *_: None,
     listener: Listener,
 ) -> Diagnosis:
     """As :func:`diagnose`, and for a network of a ``recipe`` as its training would begin.
 
     Schedule, warm-up, weight decay and label smoothing are then the recipe's, over ``total_steps``, and the remedies
-    name the keys to change. ``by_heart``: where the network doesn't learn, let it try one batch alone.
+    name the keys to change. ``by_heart``: where the network doesn't learn, let it try one batch alone; ``watch`` is
+    called after each of those steps.
     """
     if steps < 1 or batch_size < 1:
         raise ValueError(f"expected steps and batch_size of at least 1, got {steps} and {batch_size}")
@@ -181,7 +183,7 @@ def examine(
             return found
         untrained, _ = trainable_copy(model, images.shape[1:], seed)
         with tensorflow_left_alone():
-            one_batch = memorise_a_few(untrained, _copied(optimizer, model), images, labels)
+            one_batch = memorise_a_few(untrained, _copied(optimizer, model), images, labels, watch)
         return replace(
             found, one_batch=one_batch, findings=run.findings(one_batch) if not found.healthy else found.findings
         )

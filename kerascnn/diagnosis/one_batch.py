@@ -13,7 +13,7 @@ import keras
 from kerascnn.data.dataset import drawn_in_turn
 from kerascnn.data.formats import Labels, Pixels
 from kerascnn.recipe import Train
-from kerascnn.training.overfit import IMAGES, Overfit, drop_dropout, memorise
+from kerascnn.training.overfit import IMAGES, Overfit, Watch, drop_dropout, memorise
 from kerascnn.training.steps import make_steps
 
 # Of 16 images each: with a loss at chance, little beside the short run before them.
@@ -21,7 +21,7 @@ STEPS = 200
 
 
 def memorise_a_few(
-    network: keras.Model, optimizer: keras.optimizers.Optimizer, images: Pixels, labels: Labels
+    network: keras.Model, optimizer: keras.optimizers.Optimizer, images: Pixels, labels: Labels, watch: Watch
 ) -> Overfit:
     """Train a copy of a network on a few of the images, of each class in turn, without what works against it.
 
@@ -30,6 +30,7 @@ def memorise_a_few(
         optimizer: with the training's first learning rate, not built yet.
         images: what the network takes.
         labels: integers from 0.
+        watch: called after each step with its number, its loss and its accuracy.
     """
     drop_dropout(network)
     # Under loss scaling the optimizer that decays is inside.
@@ -39,4 +40,4 @@ def memorise_a_few(
     chosen = drawn_in_turn(labels)[:IMAGES]
     steps = make_steps(network, optimizer, Train(), pixels=images.dtype.name)
     classes = int(network.outputs[0].shape[1])
-    return memorise(steps, images[chosen], labels[chosen], classes, most=STEPS)
+    return memorise(steps, images[chosen], labels[chosen], classes, most=STEPS, watch=watch)

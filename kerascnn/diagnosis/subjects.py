@@ -17,6 +17,7 @@ from kerascnn.data.statistics import constants_of
 from kerascnn.errors import UsageError
 from kerascnn.recipe import Recipe
 from kerascnn.training import backend as backends
+from kerascnn.training.overfit import Watch
 from kerascnn.training.session import Options
 
 Tell = Callable[[str], None]
@@ -41,10 +42,18 @@ class Examiner:
         self._dataset = _load(recipe, options, tell)
         self._images = _some(self._dataset, steps * recipe.train.batch_size, recipe.train.seed)
 
-    def diagnose(self, recipe: Recipe, listener: Listener = lambda _: None, *, by_heart: bool = True) -> Diagnosis:
+    def diagnose(
+        self,
+        recipe: Recipe,
+        listener: Listener = lambda _: None,
+        *,
+        by_heart: bool = True,
+        watch: Watch = lambda *_: None,
+    ) -> Diagnosis:
         """Diagnose a network with its initial weights, its optimizer, batch and seed.
 
-        ``by_heart``: where it doesn't learn, let it try one batch alone.
+        ``by_heart``: where it doesn't learn, let it try one batch alone; ``watch`` is called after each of those steps
+        with its number, its loss and its accuracy.
 
         Raises:
             RecipeError: its builder rejects the recipe.
@@ -70,6 +79,7 @@ class Examiner:
             optimizer=optimizer,
             total_steps=train.epochs * an_epoch,
             by_heart=by_heart,
+            watch=watch,
         )
 
 
@@ -93,6 +103,7 @@ def diagnose_file(
     seed: int,
     unit: bool,
     listener: Listener,
+    watch: Watch = lambda *_: None,
     tell: Tell = lambda _: None,
 ) -> Diagnosis:
     """Diagnose a network out of a ``.keras`` file, with the weights that are in it and the optimizer it was saved with.
@@ -106,6 +117,7 @@ def diagnose_file(
         seed: of the choice and the order of images.
         unit: give the network pixels from 0 to 1 instead of 0 to 255.
         listener: called with each event of the short run.
+        watch: called after each step on one batch alone.
         tell: hears how the images are adapted.
 
     Raises:
@@ -124,7 +136,8 @@ def diagnose_file(
     classes = classes_of(name) or model.outputs[0].shape[-1]
     recipe = Recipe(name="network", builder="file", dataset=name, input_shape=shape, classes=classes)
     pixels, labels = _some(_load(recipe, options, tell), steps * batch_size, seed)
-    return _diagnose(model, (pixels / 255.0 if unit else pixels, labels), batch_size, seed, steps, listener)
+    fed = (pixels / 255.0 if unit else pixels, labels)
+    return _diagnose(model, fed, batch_size, seed, steps, listener, watch=watch)
 
 
 def _diagnose(
@@ -139,6 +152,7 @@ def _diagnose(
     optimizer: keras.optimizers.Optimizer | None = None,
     total_steps: int = 0,
     by_heart: bool = True,
+    watch: Watch,
 ) -> Diagnosis:
     from kerascnn.diagnosis.diagnose import examine
 
@@ -153,6 +167,7 @@ def _diagnose(
             recipe=recipe,
             total_steps=total_steps,
             by_heart=by_heart,
+            watch=watch,
             listener=listener,
         )
     except ValueError as error:
