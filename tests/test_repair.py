@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from kerascnn.catalog import change_recipe, load_recipe, parse_assignments
 from kerascnn.cli import app
-from kerascnn.cli.options import repeated, whole_changes
+from kerascnn.cli.options import whole_changes
+from kerascnn.cli.output import repeated
 from kerascnn.cli.repair import entry
 from kerascnn.diagnosis.architecture import Architecture, LayerFacts
 from kerascnn.diagnosis.findings import Advice, Finding

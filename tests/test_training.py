@@ -248,9 +248,9 @@ def test_the_backend_is_chosen_by_flag_then_variable_then_what_is_installed(monk
     monkeypatch.delenv("KERAS_BACKEND")
     assert choose_backend().name == installed[0]
     monkeypatch.setattr("kerascnn.training.backend.installed_backends", list)
-    with pytest.raises(BackendError, match=r"pip install 'kerascnn\[torch\]'"):
+    with pytest.raises(BackendError, match="pip install torch"):
         choose_backend()
-    with pytest.raises(BackendError, match=r"jax .*not installed: pip install 'kerascnn\[jax\]'"):
+    with pytest.raises(BackendError, match=r"jax .*not installed: pip install jax"):
         choose_backend("jax")
 
 

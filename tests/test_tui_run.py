@@ -37,7 +37,7 @@ from tui.screens.dialogs import Question
 from tui.screens.run import RunScreen
 from tui.settings import Settings
 from tui.widgets.chart import Chart
-from tui.widgets.layers import LayerTable
+from tui.widgets.layers import LayerTable, write_figure
 
 
 def wrong(app: Host) -> str:
@@ -422,6 +422,12 @@ async def test_stop_is_asked_and_a_run_that_ends_before_says_so(tmp_path: Path) 
         assert asked_of(run) == [("stop", None)]
 
 
+def test_a_signal_that_fades_is_never_written_as_nothing() -> None:
+    values = (1.0, 0.42, 0.013, 0.00018, 0.0, float("nan"))
+    shown = [write_figure("between_images", value) for value in values]
+    assert shown == ["1.00", "0.42", "1.3e-02", "1.8e-04", "0.0e+00", "–"]
+
+
 async def test_a_learning_rate_is_checked_as_it_is_typed(tmp_path: Path) -> None:
     run = record(tmp_path / "run", [*started(), step(1)])
     own(run)
@@ -432,7 +438,7 @@ async def test_a_learning_rate_is_checked_as_it_is_typed(tmp_path: Path) -> None
         assert app.screen.query_one(Input).value == "0.001"
         app.screen.query_one(Input).value = "-1"
         await press(pilot, "enter")
-        assert wrong(app) == "expected a learning rate above 0 and up to 1000, got -1.0"
+        assert wrong(app) == "expected a learning rate above 0 and up to 1000, got -1"
         app.screen.query_one(Input).value = "fast"
         await press(pilot, "enter")
         assert wrong(app) == "expected a number, got 'fast'"

@@ -8,7 +8,7 @@ import platform
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -46,7 +46,9 @@ def check_device(device: str) -> None:
     Raises:
         UnknownNameError: it is none of :data:`DEVICES`.
     """
-    _check_name("device", device, DEVICES)
+    # Nothing is nearest: of `cuda` it would be `cpu`.
+    if device not in DEVICES:
+        raise UnknownNameError(f"--device: expected {', '.join(DEVICES)}, got {device!r}")
 
 
 def check_execution(execution: str) -> None:
@@ -55,12 +57,10 @@ def check_execution(execution: str) -> None:
     Raises:
         UnknownNameError: it is none of :data:`EXECUTIONS`.
     """
-    _check_name("execution", execution, EXECUTIONS)
-
-
-def _check_name(option: str, name: str, names: Sequence[str]) -> None:
-    if name not in names:
-        raise UnknownNameError(f"--{option}: expected {', '.join(names)}, got {name!r}")
+    if execution not in EXECUTIONS:
+        raise UnknownNameError(
+            f"--execution: expected {', '.join(EXECUTIONS)}, got {execution!r}{nearest(execution, EXECUTIONS)}"
+        )
 
 
 def installed_backends() -> list[str]:

@@ -25,6 +25,8 @@ COLUMN_WIDTH = 15
 LEAST_STRIP = 24
 # What is drawn in the warning's colour: more than this share of channels fires on no image.
 MANY_DEAD = 0.5
+# A smaller signal is written in powers of ten.
+PLAIN_FROM = 0.1
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,13 @@ class LayerTable(Listing):
 
 
 def write_figure(figure: str, value: float) -> str:
-    """``3.1e-02``, ``12 %``, or a dash where the layer has none."""
+    """``3.1e-02``, ``0.42``, ``12 %``, or a dash where the layer has none."""
     if value != value:
         return "–"
     if COLUMNS[figure].is_share:
         return f"{100 * value:.0f} %"
-    return f"{value:.1e}"
+    plain = figure == "between_images" and value >= PLAIN_FROM
+    return f"{value:.2f}" if plain else f"{value:.1e}"
 
 
 def heights_of(values: Floats, figure: Figure) -> tuple[Floats, tuple[float, float]]:
