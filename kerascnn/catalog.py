@@ -92,7 +92,7 @@ def load_recipe(
     """
     every = entries(catalog)
     entry = _resolve(name, every, [])
-    where = "models.toml" if entries().get(name) is every[name] else str(catalog)
+    where = "models.toml" if _builtin_entries().get(name) is every[name] else str(catalog)
     recipe = parse_recipe(name, entry, where=where)
     if not overrides:
         return recipe
@@ -115,11 +115,8 @@ def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 def _with_its_card(recipe: Recipe, changed: Recipe) -> Recipe:
     """A changed recipe; what the card says is of one network and not of another."""
-    same = (
-        all(getattr(recipe, key) == getattr(changed, key) for key in ("builder", "input_shape"))
-        and recipe.network() == changed.network()
-    )
-    return changed if same or changed.card != recipe.card else changed.model_copy(update={"card": Card()})
+    one, other = ((of.builder, of.input_shape, of.network()) for of in (recipe, changed))
+    return changed if one == other or changed.card != recipe.card else changed.model_copy(update={"card": Card()})
 
 
 def nested(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,9 +14,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kerascnn.catalog import nested
-from kerascnn.runs.compare import flat
-
 # Piped output is for programs: never wrapped at a width that nobody chose.
 PIPE_WIDTH = 10_000
 # What is wrapped is not wrapped any narrower.
@@ -73,6 +70,10 @@ def print_fact(console: Console, key: str, value: str, width: int) -> None:
 
 def repeated(command: str, name: str, changes: Mapping[str, Any], catalog: Path | None) -> str:
     """A command about a changed network, as one types it."""
+    # Here, because `kerascnn --help` does without recipes, and what they import.
+    from kerascnn.catalog import nested
+    from kerascnn.runs.compare import flat
+
     words = ["kerascnn", command, name, *(["--catalog", str(catalog)] if catalog is not None else [])]
     for key, value in flat(nested(changes)).items():
         words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]

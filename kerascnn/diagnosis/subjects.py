@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerascnn.data.batches import random_for
-from kerascnn.data.dataset import Dataset, absolute, classes_of, load_dataset, require
+from kerascnn.data.dataset import Dataset, absolute, classes_of, require
 from kerascnn.data.formats import Labels, Pixels
 from kerascnn.data.statistics import constants_of
 from kerascnn.errors import UsageError
 from kerascnn.recipe import Recipe
 from kerascnn.training import backend as backends
 from kerascnn.training.overfit import Watch
-from kerascnn.training.session import Options
+from kerascnn.training.session import Options, read_dataset
 
 Tell = Callable[[str], None]
 
@@ -39,7 +39,7 @@ class Examiner:
         """
         backends.activate(backends.choose_backend(options.backend).name, options.device)
         self.steps = steps
-        self._dataset = _load(recipe, options, tell)
+        self._dataset = read_dataset(recipe, options, tell)
         self._images = _some(self._dataset, steps * recipe.train.batch_size, recipe.train.seed)
 
     def diagnose(
@@ -135,7 +135,7 @@ def diagnose_file(
     require(name, options.data_dir, download=options.download)
     classes = classes_of(name) or model.outputs[0].shape[-1]
     recipe = Recipe(name="network", builder="file", dataset=name, input_shape=shape, classes=classes)
-    pixels, labels = _some(_load(recipe, options, tell), steps * batch_size, seed)
+    pixels, labels = _some(read_dataset(recipe, options, tell), steps * batch_size, seed)
     fed = (pixels / 255.0 if unit else pixels, labels)
     return _diagnose(model, fed, batch_size, seed, steps, listener, watch=watch)
 
@@ -172,13 +172,6 @@ def _diagnose(
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def _load(recipe: Recipe, options: Options, tell: Tell) -> Dataset:
-    dataset = load_dataset(recipe, data_dir=options.data_dir, download=options.download, report=tell)
-    for note in dataset.notes:
-        tell(note)
-    return dataset
 
 
 def _some(dataset: Dataset, count: int, seed: int) -> tuple[Pixels, Labels]:

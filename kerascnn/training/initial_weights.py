@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -18,6 +17,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from kerascnn.recipe import Recipe
+from kerascnn.training.backend import usable_cores
 from kerascnn.zoo import BUILDERS, build_model
 
 # A normal distribution cut at two deviations has this deviation.
@@ -112,7 +112,7 @@ def _draws_of(
 
 def _carry_out(draws: Sequence[_Draw]) -> None:
     """Large ones on all cores, as NumPy draws without Python's lock; small ones would wait for that lock alone."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="draw") as pool:
+    with ThreadPoolExecutor(max_workers=usable_cores(), thread_name_prefix="draw") as pool:
         for _ in pool.map(lambda draw: draw(), [draw for draw in draws if draw.values.size >= SHARED]):
             pass
     for draw in draws:

@@ -184,6 +184,11 @@ def load(
     """The backend and the dataset of what is trained without leaving a run; ``tell`` hears which they are."""
     choice = check(recipe, options, tell)
     tell(f"{recipe.name} on {recipe.dataset} with {choice.name} ({choice.reason})")
+    return choice, read_dataset(recipe, options, tell)
+
+
+def read_dataset(recipe: Recipe, options: Options, tell: Callable[[str], None]) -> Dataset:
+    """A recipe's dataset, as the options say; ``tell`` hears what was left out, and how images are adapted."""
     dataset = load_dataset(
         recipe,
         data_dir=options.data_dir,
@@ -193,7 +198,7 @@ def load(
     )
     for note in dataset.notes:
         tell(note)
-    return choice, dataset
+    return dataset
 
 
 def _go_on(run: Run, options: Options, listeners: Sequence[ev.Listener], until: Position | None = None) -> Result:
@@ -326,15 +331,7 @@ class _Session:
         return self._engine
 
     def _load_data(self) -> Dataset:
-        dataset = load_dataset(
-            self._recipe,
-            data_dir=self._options.data_dir,
-            download=self._options.download,
-            skip_bad_images=self._options.skip_bad_images,
-            report=lambda text: self._emit(ev.Warned(message=text)),
-        )
-        for note in dataset.notes:
-            self._emit(ev.Warned(message=note))
+        dataset = read_dataset(self._recipe, self._options, lambda text: self._emit(ev.Warned(message=text)))
         batch = self._recipe.train.batch_size
         self._emit(
             ev.DataLoaded(
