@@ -327,11 +327,11 @@ def command(*arguments: object) -> Any:
 
 
 def test_the_command_shows_the_cause_and_ends_with_1(keras: Any) -> None:
-    shown = command("tiny", "--catalog", OWN_CATALOG, "--learning-rate", 1e-8, "--steps", 100, "--offline")
+    shown = command("tiny", "--catalog", OWN_CATALOG, "--learning-rate", 1e-8, "--steps", 128, "--offline")
     assert shown.exit_code == 1, shown.output
     assert "it does not learn: steps too small" in shown.stdout
     # The batches are the recipe's.
-    assert "of 100 steps of 50 images, loss 2.7" in shown.stdout.splitlines()[1]
+    assert "of 128 steps of 50 images, loss 2.7" in shown.stdout.splitlines()[1]
     assert "chance, the best that blank images allow: 2.2" in shown.stdout
     assert "2. verdict: does not learn\n   cannot overfit a batch: " in shown.stdout
     assert "one batch: stuck at chance, " in shown.stdout

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -229,6 +230,30 @@ def test_only_chance_after_the_warm_up_is_a_verdict(
 ) -> None:
     found = find(made_up(losses, accuracies))
     assert [one.severity for one in found] == ["verdict"] * verdict
+
+
+@pytest.mark.parametrize(
+    ("classes", "batch_size", "steps"), [(2, 64, 200), (10, 64, 200), (10, 16, 800), (100, 64, 2000), (1000, 256, 5000)]
+)
+def test_with_many_classes_chance_is_waited_for_longer(classes: int, batch_size: int, steps: int) -> None:
+    gate = the_rules().gate
+    chance = Chance.of_equal(classes)
+    assert gate.steps_at_chance(batch_size, chance.classes, spent=False) == steps
+    assert gate.steps_at_chance(batch_size, chance.classes, spent=True) == steps // 2
+    # Three of four classes have no image: it is as if there were a quarter of them.
+    few = Chance.of_labels(np.arange(1000) % classes, 4 * classes)
+    assert gate.steps_at_chance(batch_size, few.classes, spent=False) == steps
+
+
+def test_a_thousand_classes_at_chance_get_no_verdict_in_two_hundred_steps_but_nonsense_does() -> None:
+    def of(loss: float) -> Record:
+        record = Record(Chance.of_equal(1000), architecture(load_recipe("vgg16_imagenet"), ("a", "b", "c")), 1e-3)
+        for event in curve([loss] * 4, [0.001] * 4):
+            record.see(event)
+        return record
+
+    assert find(of(6.91)) == []
+    assert [one.severity for one in find(of(9.0))] == ["verdict"]
 
 
 def look_at(step: int, **figures: list[float | None]) -> ev.LayerStatistics:

@@ -75,7 +75,7 @@ def diagnosis(share: float, *findings: Finding, largest_step: float = 3e-3) -> A
         dead=(None, None),
         saturated=(None, None),
     )
-    return Diagnosis(findings, (look,), 64, (share * chance.loss,) * 60, (0.1,) * 60, chance, ARCHITECTURE, None)
+    return Diagnosis(findings, (look,), 64, (share * chance.loss,) * 160, (0.1,) * 160, chance, ARCHITECTURE, None)
 
 
 STUCK = finding("vanishing gradient", "batch_norm", "relu_he")
@@ -127,7 +127,7 @@ def test_what_learns_on_two_seeds_ends_the_search() -> None:
     assert repair.solution is not None
     assert repair.solution.works
     assert [one.outcome for one in repair.solution.trainings] == ["learns", "learns"]
-    assert repair.steps == 180
+    assert repair.steps == 3 * 160
 
 
 def test_what_learns_on_one_seed_alone_does_not_work_and_comes_nearest() -> None:
@@ -266,7 +266,7 @@ def test_a_rate_that_was_changed_too_far_goes_half_the_way_back() -> None:
 
 def test_what_is_still_being_warmed_up_is_not_touched() -> None:
     train = Trainings(lambda *_: WELL)
-    short, long = (change_recipe(BROKEN, {"train.warm_up.steps": steps, RATE: 1e-6}) for steps in (59, 60))
+    short, long = (change_recipe(BROKEN, {"train.warm_up.steps": steps, RATE: 1e-6}) for steps in (60, 61))
     assert list(try_remedies(long, diagnosis(1.0), train)) == []
     assert list(try_remedies(short, diagnosis(1.0), train))
 
@@ -356,7 +356,7 @@ def diagnose(*options: object, **changes: Any) -> Any:
 
 
 def test_a_broken_network_is_fixed_and_the_printed_change_trains(keras: Any) -> None:
-    shown = diagnose("--steps", 100, "--batch-size", 32, **DEEP)
+    shown = diagnose("--steps", 200, "--batch-size", 32, **DEEP)
     assert shown.exit_code == 0, shown.output
     assert "it does not learn: vanishing gradient" in shown.stdout
     row = next(line for line in shown.stdout.splitlines() if line.startswith("ReLU instead"))
@@ -395,6 +395,13 @@ def test_nothing_to_fix_is_no_failure(keras: Any) -> None:
     assert found["repair"]["trials"] == []
     assert found["repair"]["works"] is False
     assert "nothing to fix" in diagnose("--steps", 20).stdout
+
+
+def test_at_chance_after_too_few_steps_nothing_is_tried_and_it_says_how_many_would_tell(keras: Any) -> None:
+    shown = diagnose("--steps", 20, "--batch-size", 32, train__warm_up__steps=7, **DEEP)
+    assert shown.exit_code == 0, shown.output
+    assert "too few steps to say: it is still at chance; a verdict takes 200 steps of 32 images" in shown.stdout
+    assert "nothing to fix yet: --steps 207 would tell" in shown.stdout
 
 
 def test_a_saved_model_has_no_recipe_to_change() -> None:

@@ -165,7 +165,9 @@ def _print(found: Diagnosis) -> None:
 def _headline(found: Diagnosis) -> str:
     if found.undecided:
         relapsed = any(the_rules().is_of_relapse(finding.rule) for finding in found.findings)
-        return f"too few steps to say: it {'was better and is back' if relapsed else 'is still'} at chance"
+        needed = found.steps_for_a_verdict
+        takes = f"; a verdict takes {needed:,} steps of {found.batch_size} images" if found.steps < needed else ""
+        return f"too few steps to say: it {'was better and is back' if relapsed else 'is still'} at chance{takes}"
     if found.healthy:
         return "it learns" if not found.findings else "it learns, with a warning"
     return f"it does not learn: {found.findings[0].rule}"

@@ -12,7 +12,15 @@ import typer
 from kerascnn.catalog import nested
 from kerascnn.cli.options import whole_changes
 from kerascnn.cli.output import print_json, print_table, repeated, say
-from kerascnn.diagnosis.repair import MOST_TRAININGS, Repair, Training, Trial, needs_repair, try_remedies
+from kerascnn.diagnosis.repair import (
+    MOST_TRAININGS,
+    Repair,
+    Training,
+    Trial,
+    needs_repair,
+    steps_to_judge,
+    try_remedies,
+)
 from kerascnn.diagnosis.subjects import Examiner
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
@@ -59,8 +67,8 @@ def repair(
     if as_json:
         print_json({**found.to_dict(), "repair": {**repaired.to_dict(), "interrupted": interrupted}})
     elif not needs_repair(recipe, found):
-        still = f": its warm-up takes {recipe.train.warm_up.steps} steps" if found.undecided else ""
-        typer.echo(f"\nnothing to fix{still}")
+        needed = f" yet: --steps {steps_to_judge(recipe, found)} would tell" if found.undecided else ""
+        typer.echo(f"\nnothing to fix{needed}")
     else:
         _print(repaired, recipe, found, changes, catalog)
     if interrupted:

@@ -72,6 +72,11 @@ class Diagnosis:
         return self.healthy and sum(last) / len(last) >= gate.loss_share * self.chance.loss
 
     @property
+    def steps_for_a_verdict(self) -> int:
+        """How many steps at the full learning rate a network at chance must have had."""
+        return the_rules().gate.steps_at_chance(self.batch_size, self.chance.classes, spent=True)
+
+    @property
     def steps(self) -> int:
         """How many steps the short run had."""
         return len(self.losses)
@@ -81,6 +86,7 @@ class Diagnosis:
         return {
             "healthy": self.healthy,
             "undecided": self.undecided,
+            "steps_for_a_verdict": self.steps_for_a_verdict,
             "findings": [finding.to_dict() for finding in self.findings],
             "steps": self.steps,
             "batch_size": self.batch_size,

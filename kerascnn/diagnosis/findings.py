@@ -117,7 +117,7 @@ def _stuck(record: Record, gate: Gate) -> tuple[Evidence, ...] | None:
     """The figures of a network that doesn't learn; None where it learns, or where it is too early to say."""
     if record.diverged:
         return (Evidence("loss", math.nan, record.step), Evidence("loss at chance", record.chance.loss, record.step))
-    if record.step < record.warm_up_steps + (gate.fewest if record.spent else gate.warm_up):
+    if record.settled_steps < (gate.fewest if record.spent else gate.warm_up):
         return None
     window = record.window(min(gate.window, max(1, record.step // 2)))
     if window is None or not (_at_chance(window, record, gate) or _worse_than_chance(window, record, gate)):
@@ -131,6 +131,8 @@ def _stuck(record: Record, gate: Gate) -> tuple[Evidence, ...] | None:
 
 
 def _at_chance(window: Window, record: Record, gate: Gate) -> bool:
+    if record.settled_steps < gate.steps_at_chance(record.batch_size, record.chance.classes, spent=record.spent):
+        return False
     share = record.chance.accuracy
     deviation = math.sqrt(share * (1 - share) / window.images)
     # Where nothing can be learnt of the labels, more right answers are some that were memorised.

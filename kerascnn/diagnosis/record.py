@@ -29,6 +29,11 @@ class Chance:
     loss: float
     accuracy: float
 
+    @property
+    def classes(self) -> float:
+        """How many classes of equal frequency have this loss."""
+        return round(math.exp(self.loss), 9)
+
     @classmethod
     def of_equal(cls, classes: int) -> Chance:
         """With classes of equal frequency."""
@@ -106,6 +111,11 @@ class Record:
     def epochs(self) -> float:
         """How often the images have been seen."""
         return self.step * self.batch_size / self.images_an_epoch if self.images_an_epoch else 0.0
+
+    @property
+    def settled_steps(self) -> int:
+        """Steps at the full learning rate."""
+        return max(0, self.step - self.warm_up_steps)
 
     @property
     def looks(self) -> list[ev.LayerStatistics]:

@@ -139,8 +139,13 @@ class Repair:
 
 
 def needs_repair(recipe: Recipe, found: Diagnosis) -> bool:
-    """Whether a network has a verdict, or ended its short run at chance without one, and not for being warmed up."""
-    return not found.healthy or (found.undecided and found.steps > recipe.train.warm_up.steps)
+    """Whether a network has a verdict, or ended its short run at chance without one though it was long enough."""
+    return not found.healthy or (found.undecided and found.steps >= steps_to_judge(recipe, found))
+
+
+def steps_to_judge(recipe: Recipe, found: Diagnosis) -> int:
+    """How long a short run must be, its warm-up included, to find that a network stays at chance."""
+    return recipe.train.warm_up.steps + found.steps_for_a_verdict
 
 
 def try_remedies(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -91,6 +92,8 @@ class Gate(_Data):
     warm_up: int = Field(ge=0)
     patience: int = Field(gt=0)
     fewest: int = Field(ge=0)
+    images_a_class: int = Field(ge=0)
+    fewest_images_a_class: int = Field(ge=0)
     loss_share: float = Field(gt=0, le=1)
     learnt_share: float = Field(gt=0, le=1)
     steady_step: float = Field(gt=0)
@@ -100,6 +103,14 @@ class Gate(_Data):
     enormous_loss: float = Field(gt=1)
     source: str
     unknown: str
+
+    def steps_at_chance(self, batch_size: int, classes: float, *, spent: bool) -> int:
+        """How many steps at the full learning rate a network must have been given before it counts as stuck at chance.
+
+        ``spent``: the budget is, so that this has to do.
+        """
+        steps, images = (self.fewest, self.fewest_images_a_class) if spent else (self.warm_up, self.images_a_class)
+        return max(steps, math.ceil(images * classes / batch_size))
 
 
 class Rules(_Data):
