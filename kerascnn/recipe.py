@@ -250,6 +250,8 @@ class Vgg(Recipe):
     filters: Annotated[list[Width], Field(min_length=1, max_length=64)] = [64, 128, 256, 512, 512]
     convs_per_group: Annotated[list[Width], Field(min_length=1, max_length=64)] = [2, 2, 3, 3, 3]
     hidden: Annotated[list[Width], Field(max_length=16)] = [4096, 4096]
+    dense_deviation: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Of the dense kernels' initial values, normal around 0; 0 leaves them to ``initializer``."""
     dropout: Fraction = 0.0
 
     @model_validator(mode="after")

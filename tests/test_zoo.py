@@ -13,7 +13,7 @@ import pytest
 import kerascnn
 from kerascnn.catalog import list_models, load_recipe
 from kerascnn.errors import RecipeError, UsageError
-from kerascnn.recipe import Recipe
+from kerascnn.recipe import Recipe, Vgg
 from kerascnn.zoo import build_model
 from tests.test_lowering import narrow
 
@@ -254,6 +254,26 @@ def test_nothing_is_drawn_that_would_be_thrown_away_and_every_kernel_is(
     kernels = [numpy_of(variable.value) for variable in model.trainable_variables if variable.name == "kernel"]
     assert len(kernels) >= 3
     assert all(np.count_nonzero(kernel) == kernel.size for kernel in kernels)
+
+
+def test_a_deviation_for_vggs_dense_kernels_leaves_the_convolutions_their_initializer(keras: Any) -> None:
+    whole = load_recipe("vgg16_bn_imagenet")
+    assert isinstance(whole, Vgg)
+    assert whole.dense_deviation == 0.01
+    recipe = load_recipe(
+        "vgg16_bn_cifar", {"hidden": [256, 128], "dense_deviation": 0.03, "train.scaling": "unit", "filters": [64] * 5}
+    )
+    model = kerascnn.build_model(recipe)
+
+    def kernel(name: str) -> np.ndarray:
+        return numpy_of(model.get_layer(name).kernel)
+
+    for name in ("fc1", "fc2", "predictions"):
+        assert kernel(name).std() == pytest.approx(0.03, rel=0.06), name
+        # It isn't cut, and where it lies is the layer's own.
+        assert np.abs(kernel(name)).max() > 0.03 * 2.6
+    assert kernel("block2_conv1").std() == pytest.approx(np.sqrt(2 / (9 * 64)), rel=0.03)
+    assert not np.isin(kernel("predictions"), kernel("fc1")).any()
 
 
 def test_a_builder_of_ones_own_keeps_kernels_that_nobody_assigns(

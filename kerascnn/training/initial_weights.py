@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -20,6 +20,9 @@ from kerascnn.recipe import Recipe
 from kerascnn.training.backend import usable_cores
 from kerascnn.zoo import BUILDERS, build_model
 
+# What is drawn here: Glorot's, He's and LeCun's, and a normal distribution of a given deviation.
+Initializer: TypeAlias = keras.initializers.VarianceScaling | keras.initializers.RandomNormal
+DRAWN = (keras.initializers.VarianceScaling, keras.initializers.RandomNormal)
 # A normal distribution cut at two deviations has this deviation.
 TRUNCATED_DEVIATION = 0.87962566103423978
 # Values that are drawn at once, so few that they stay in a core's cache. It doesn't matter for which values they are.
@@ -39,15 +42,17 @@ def assign_initial_weights(model: keras.Model, seed: int) -> list[str]:
         Paths of the variables whose initializer has no NumPy form here; they keep the backend's own draw.
     """
     unknown: list[str] = []
-    kernels: list[tuple[keras.Variable, NDArray[np.float32]]] = []
+    elsewhere: list[tuple[keras.Variable, NDArray[np.float32]]] = []
     draws: list[_Draw] = []
     for layer in _innermost_layers(model):
         for variable in layer.weights:
             name = f"{layer.name}/{variable.name}"
             initializer = _initializer(layer, variable.name)
-            if isinstance(initializer, keras.initializers.VarianceScaling):
-                values = np.empty(tuple(variable.shape), np.float32)
-                kernels.append((variable, values))
+            if isinstance(initializer, DRAWN):
+                values = _memory_of(variable)
+                if values is None:
+                    values = np.empty(tuple(variable.shape), np.float32)
+                    elsewhere.append((variable, values))
                 draws += _draws_of(values, initializer, seed, name)
             elif initializer is not None and not isinstance(
                 initializer, (keras.initializers.Zeros, keras.initializers.Ones, keras.initializers.Constant)
@@ -58,8 +63,8 @@ def assign_initial_weights(model: keras.Model, seed: int) -> list[str]:
             number = random_for(seed, f"{layer.name}/seed").integers(0, 2**31)
             generator.state.assign(np.array([number, 0], dtype=np.int64))
     _carry_out(draws)
-    for variable, values in kernels:
-        variable.assign(_as_lent(values))
+    for variable, values in elsewhere:
+        variable.assign(values)
     return unknown
 
 
@@ -78,13 +83,15 @@ def build_undrawn(
 
 @contextmanager
 def _no_draw() -> Iterator[None]:
-    scaled: Any = keras.initializers.VarianceScaling
-    drawn = scaled.__call__
-    scaled.__call__ = lambda _, shape, dtype=None: ops.zeros(shape, dtype)
+    kinds: tuple[Any, ...] = DRAWN
+    draws = [kind.__call__ for kind in kinds]
+    for kind in kinds:
+        kind.__call__ = lambda _, shape, dtype=None: ops.zeros(shape, dtype)
     try:
         yield
     finally:
-        scaled.__call__ = drawn
+        for kind, draw in zip(kinds, draws, strict=True):
+            kind.__call__ = draw
 
 
 @dataclass(frozen=True)
@@ -99,9 +106,7 @@ class _Draw:
         self.fill(self.values, self.random)
 
 
-def _draws_of(
-    values: NDArray[np.float32], initializer: keras.initializers.VarianceScaling, seed: int, name: str
-) -> list[_Draw]:
+def _draws_of(values: NDArray[np.float32], initializer: Initializer, seed: int, name: str) -> list[_Draw]:
     flat, fill = values.reshape(-1), fill_of(initializer, values.shape)
     names = [name] + [f"{name}/{number}" for number in range(1, -(-flat.size // STRIPE))]
     return [
@@ -120,24 +125,26 @@ def _carry_out(draws: Sequence[_Draw]) -> None:
             draw()
 
 
-def _as_lent(values: NDArray[np.float32]) -> Any:
-    """What a variable copies its values from; an array Keras would copy once more on torch."""
+def _memory_of(variable: keras.Variable) -> NDArray[np.float32] | None:
+    """A variable's own memory, to draw into it without a copy; None where NumPy can't write there."""
     if keras.backend.backend() != "torch":
-        return values
-    import torch
-
-    return torch.from_numpy(values)
+        return None
+    tensor: Any = variable.value.detach()
+    reachable = tensor.device.type == "cpu" and tensor.is_contiguous() and str(tensor.dtype) == "torch.float32"
+    return tensor.numpy() if reachable else None
 
 
 def fill_of(
-    initializer: keras.initializers.VarianceScaling, shape: Sequence[int]
+    initializer: Initializer, shape: Sequence[int]
 ) -> Callable[[NDArray[np.float32], np.random.Generator], None]:
-    """What fills a kernel of this shape from Glorot's, He's or LeCun's distribution, as Keras defines them.
+    """What fills a kernel of this shape from an initializer's distribution, as Keras defines it.
 
     Var W = scale / n, n the inputs of a unit (``fan_in``), its outputs, or their mean (``fan_avg``): 1 / fan_avg by
     Glorot and Bengio (2010), 2 / fan_in by He et al. (2015), 1 / fan_in by LeCun et al. (1998). Keras's normal
     distributions are cut at two deviations and widened to keep the variance; PyTorch's ``kaiming_normal_`` isn't cut.
     """
+    if isinstance(initializer, keras.initializers.RandomNormal):
+        return partial(_fill_normal, initializer.stddev, mean=initializer.mean)
     receptive = math.prod(shape[:-2])
     fan_in, fan_out = (shape[-2] * receptive, shape[-1] * receptive) if len(shape) > 1 else (shape[0], shape[0])
     n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[initializer.mode]
@@ -154,9 +161,11 @@ def _fill_uniform(limit: float, values: NDArray[np.float32], random: np.random.G
         piece[:] = random.uniform(-limit, limit, size=piece.size)
 
 
-def _fill_normal(deviation: float, values: NDArray[np.float32], random: np.random.Generator) -> None:
+def _fill_normal(
+    deviation: float, values: NDArray[np.float32], random: np.random.Generator, *, mean: float = 0.0
+) -> None:
     for piece in _pieces(values):
-        piece[:] = random.normal(0, deviation, size=piece.size)
+        piece[:] = random.normal(mean, deviation, size=piece.size)
 
 
 def _fill_truncated_normal(deviation: float, values: NDArray[np.float32], random: np.random.Generator) -> None:

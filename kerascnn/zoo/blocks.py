@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keras import KerasTensor, layers
+from keras import KerasTensor, initializers, layers
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Style:
     """
 
     activation: str
-    initializer: str
+    initializer: str | initializers.Initializer
     batch_norm: str
     batch_norm_momentum: float
     batch_norm_epsilon: float

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from keras import KerasTensor, layers
+from keras import KerasTensor, initializers, layers
 
 from kerascnn.zoo.blocks import Style, drop, pool
 
@@ -15,6 +16,7 @@ def build_vgg(
     filters: list[int],
     convs_per_group: list[int],
     hidden: list[int],
+    dense_deviation: float,
     dropout: float,
     classes: int,
     **style: Any,
@@ -26,6 +28,7 @@ def build_vgg(
         filters: the width of each group.
         convs_per_group: convolutions in each group.
         hidden: widths of the dense layers before the last.
+        dense_deviation: of the dense layers' normal initial kernels; 0 leaves them to ``initializer``.
         dropout: share of the hidden units that is dropped after each hidden layer.
         classes: number of logits.
         style: activation, initializer and BatchNorm, see :class:`~kerascnn.zoo.blocks.Style`.
@@ -39,8 +42,9 @@ def build_vgg(
             x = conv.conv_unit(x, width, name=f"block{group}_conv{index}")
         x = pool(x, f"block{group}_pool")
     x = layers.Flatten(data_format="channels_last", name="flatten")(x)
+    head = replace(conv, initializer=initializers.RandomNormal(stddev=dense_deviation)) if dense_deviation else conv
     for index, width in enumerate(hidden, start=1):
-        x = conv.dense(x, width, name=f"fc{index}", activation=conv.activation)
+        x = head.dense(x, width, name=f"fc{index}", activation=conv.activation)
         if dropout:
             x = drop(x, dropout, name=f"fc{index}_dropout")
-    return conv.logits(x, classes, name="predictions")
+    return head.logits(x, classes, name="predictions")

@@ -7,3 +7,8 @@ class VarianceScaling(Initializer):
     scale: float
     mode: str
     distribution: str
+
+class RandomNormal(Initializer):
+    mean: float
+    stddev: float
+    def __init__(self, mean: float = ..., stddev: float = ...) -> None: ...
