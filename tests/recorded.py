@@ -174,10 +174,10 @@ def append(run: Run, *happened: ev.Event) -> None:
         file.write(lines(happened))
 
 
-def own(run: Run, pid: int | None = None) -> None:
-    """Make a process the run's owner, by default this one."""
+def own(run: Run, pid: int | None = None, host: str | None = None) -> None:
+    """Make a process the run's owner, by default this one of this machine."""
     pid = pid or os.getpid()
-    content = {"pid": pid, "process": identity_of_process(pid), "host": socket.gethostname()}
+    content = {"pid": pid, "process": identity_of_process(pid), "host": host or socket.gethostname()}
     (run.path / "owner.json").write_text(json.dumps(content))
 
 

@@ -23,6 +23,8 @@ from kerascnn.cli import output
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, create_run, find_run, open_run
 from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, write_image_folder
+from tests.recorded import append, disown
+from tests.recorded import own as take_over
 from tests.test_data import write_cifar
 from tests.test_training import own, wait_for
 
@@ -368,6 +370,27 @@ def test_watching_a_killed_run_says_how_to_go_on(kerascnn_command: Command, tmp_
     watched = kerascnn_command("watch", run.path)
     assert watched.returncode == 0
     assert f"--resume {run.path}" in watched.stderr
+
+
+def test_a_run_of_another_machine_is_elsewhere_and_is_watched_until_it_leaves(
+    kerascnn_command: Command, tmp_path: Path
+) -> None:
+    run = fake_run(tmp_path / "runs" / "tiny" / "20260101-000000-aaaa", accuracy=0.5, state=None)
+    take_over(run, host="node7")
+    assert run.summary().state == "elsewhere"
+    assert run.name in kerascnn_command("runs", "--state", "elsewhere").stdout
+    paused = kerascnn_command("control", "last", "pause")
+    assert paused.returncode == 1
+    assert "node7 has taken this run; ask it to pause there" in paused.stderr
+    assert "noted; node7 does it if it is still at work" in kerascnn_command("control", "last", "extend", 1).stderr
+    command = [sys.executable, "-m", "kerascnn", "watch", str(run.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline().startswith("node7 has taken this run")
+        append(run, ev.RunEnded(state="finished", message="", step=3, elapsed=2.0, exit_code=0))
+        disown(run)
+        assert "finished" in watching.stdout.read()
+        assert watching.wait(GIVE_UP_S) == 0
 
 
 @pytest.fixture(scope="module")

@@ -478,7 +478,7 @@ def test_a_run_that_another_machine_works_on_is_not_deleted(tmp_path: Path) -> N
     run = create_run(tmp_path / "run", own("tiny"), [])
     writer = Writer(run)
     (run.path / "owner.json").write_text(json.dumps({"pid": os.getpid(), "process": "x", "host": "another"}))
-    with pytest.raises(RunError, match="another machine works on this run"):
+    with pytest.raises(RunError, match="a process on another works on this run"):
         delete_run(run)
     assert run.recipe_file.is_file()
     writer.close()

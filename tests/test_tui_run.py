@@ -300,6 +300,25 @@ async def test_a_live_run_grows_on_the_screen(tmp_path: Path) -> None:
         assert "r goes on from the last checkpoint" in screen_text(app)
 
 
+async def test_a_run_of_another_machine_is_followed_and_not_called_killed(tmp_path: Path) -> None:
+    run = record(tmp_path / "run", [*started(), *(step(number) for number in range(1, 11))])
+    own(run, host="node7")
+    app = host(run)
+    async with app.run_test(size=(120, 40)) as pilot:
+        tick(app)
+        await pilot.pause()
+        assert "◇ elsewhere" in screen_text(app)
+        assert "node7 works on it, or did until it was cut off" in screen_text(app)
+        append(run, *(step(number) for number in range(11, 21)))
+        tick(app)
+        await pilot.pause()
+        assert "step 20/" in screen_text(app)
+        disown(run)
+        tick(app)
+        await pilot.pause()
+        assert "✗ killed" in screen_text(app)
+
+
 async def test_a_long_run_is_read_in_turns_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tui.reading.story.CHUNK", 2000)
     monkeypatch.setattr("tui.screens.run.READ_BUDGET_S", 0.0)

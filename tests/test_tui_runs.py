@@ -15,6 +15,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run
+from tests.recorded import append, own
 from tests.screens import SIZES, screen_text
 from tests.tui_runs import BEGAN, history, living, looked, make_app, make_run, said, settled, step_done
 from tui.messages import OpenRun, Overlay, ResumeRun
@@ -105,6 +106,18 @@ def test_states_of_living_runs_follow_the_process_and_its_pauses(tmp_path: Path)
         for event in list(history("cnn2_fmnist", "fashion_mnist", (), None))[:1]:
             writer.events.write(event)
         assert ledger.refresh()[0].state == "running", "a pause ends with its process"
+
+
+def test_what_another_machine_has_taken_is_not_called_killed(tmp_path: Path) -> None:
+    run = make_run(tmp_path, end=None)
+    own(run, host="node7")
+    ledger = Ledger(tmp_path / "runs")
+    assert ledger.refresh()[0].state == "elsewhere"
+    append(run, ev.RunEnded(state="stopped", message="", step=200, elapsed=2.0, exit_code=0))
+    assert ledger.refresh()[0].state == "stopped"
+    ended = make_run(tmp_path, "20231114-231320-bbbb")
+    own(ended, host="node7")
+    assert [entry.state for entry in ledger.refresh() if entry.run == ended] == ["finished"]
 
 
 @pytest.mark.parametrize(

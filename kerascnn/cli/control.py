@@ -27,7 +27,8 @@ def control(
     alive = run.owner() is not None
     asking.ask(run, asked)
     if not alive:
-        say(f"noted; `kerascnn train --resume {run.path}` does it")
+        on_the_spot = f"{host} does it if it is still at work, else " if (host := run.host()) is not None else ""
+        say(f"noted; {on_the_spot}`kerascnn train --resume {run.path}` does it")
         return
     confirmed = asking.wait_until_applied(run, asked, offset)
     if confirmed is None:

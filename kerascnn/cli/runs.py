@@ -28,7 +28,7 @@ RunsDir = Annotated[Path, typer.Option("--runs-dir", help="The folder that runs 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunNames = Annotated[list[str], typer.Argument(metavar="RUN...", help="A directory, model/id, id, or `last`.")]
 
-STATES = ("running", "paused", "killed", *get_args(ev.EndState))
+STATES = ("running", "paused", "killed", "elsewhere", *get_args(ev.EndState))
 WATCH_EVERY_S = 0.25
 SHOWN_DIFFERENCES = 10
 
@@ -161,11 +161,13 @@ def watch(
 ) -> None:
     """Show the progress of a run, live until it ends. Ctrl-C stops watching, not the run."""
     run = directory.find_run(name, runs_dir)
+    if (host := run.host()) is not None:
+        say(f"{host} has taken this run; whether it is still at work can't be seen from here")
     offset = 0
     with make_display() as display:
         while True:
             # Asked before reading: what a process wrote before it ended is then read in any case.
-            alive = run.owner() is not None
+            alive = run.owner() is not None or run.host() is not None
             new, offset = ev.read_events(run.events_file, offset)
             for event in new:
                 display.show(event)

@@ -123,6 +123,8 @@ def ask(run: Run, command: Command) -> None:
     if command.command in FOR_THE_LIVING:
         owner = run.owner()
         if owner is None:
+            if (host := run.host()) is not None:
+                raise RunError(f"{run.path}: {host} has taken this run; ask it to {command.command} there")
             raise RunError(f"{run.path}: no process works on this run, so it can't {command.command}")
         command = command.model_copy(update={"process": full_name_of_process(owner)})
     line = json.dumps(command.model_dump()).encode() + b"\n"

@@ -156,6 +156,11 @@ class Run:
         """The process that works on this run now, or None."""
         return owner_of(self.path)
 
+    def host(self) -> str | None:
+        """The other machine that took the run over and hasn't left it; whether it lives can't be seen from here."""
+        host = _read_object(self.path / OWNER_FILE).get("host")
+        return host if isinstance(host, str) and host != socket.gethostname() else None
+
     def summary(self) -> RunSummary:
         """One line about the run for lists."""
         return summarise(self)
@@ -163,7 +168,11 @@ class Run:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One line about a run. ``state`` is an end state, ``running``, ``paused``, or ``killed``: no end, no process."""
+    """One line about a run.
+
+    ``state`` is an end state, ``running``, ``paused``, ``killed`` (no end, no process), or ``elsewhere`` (no end, and a
+    process of another machine).
+    """
 
     name: str
     path: str
@@ -184,7 +193,7 @@ class RunSummary:
 def summarise(run: Run) -> RunSummary:
     """Read a run's events into one line."""
     # Asked before reading: what a process wrote before it ended is then read in any case.
-    alive = run.owner() is not None
+    alive, elsewhere = run.owner() is not None, run.host() is not None
     happened = run.events()
     started = list(ev.of_kind(happened, ev.RunStarted))
     epochs = list(ev.of_kind(happened, ev.EpochDone))
@@ -192,7 +201,7 @@ def summarise(run: Run) -> RunSummary:
     return RunSummary(
         name=run.name,
         path=str(run.path),
-        state=state_of(happened, alive=alive),
+        state=state_of(happened, alive=alive, elsewhere=elsewhere),
         model=started[-1].model if started else "",
         backend=started[-1].backend if started else "",
         dataset=started[-1].dataset if started else "",
@@ -222,12 +231,17 @@ def epochs_of(happened: Iterable[ev.Event]) -> int:
     return told[-1] if told else 0
 
 
-def state_of(happened: list[ev.Event], *, alive: bool) -> str:
-    """An end state, ``running``, ``paused``, or ``killed``. Whether a process works on it is asked before reading."""
+def state_of(happened: list[ev.Event], *, alive: bool, elsewhere: bool = False) -> str:
+    """How a run stands, see :class:`RunSummary`. Whether a process works on it is asked before reading."""
     last = next((event for event in reversed(happened) if isinstance(event, (ev.RunEnded, ev.RunStarted))), None)
     if alive:
         return "paused" if is_paused(happened) else "running"
-    return last.state if isinstance(last, ev.RunEnded) else "killed"
+    return last.state if isinstance(last, ev.RunEnded) else without_an_end(elsewhere=elsewhere)
+
+
+def without_an_end(*, elsewhere: bool) -> str:
+    """The state of a run that hasn't told its end and has no process here."""
+    return "elsewhere" if elsewhere else "killed"
 
 
 def is_paused(happened: list[ev.Event]) -> bool:
@@ -254,7 +268,7 @@ class Writer:
         try:
             self._lock.acquire()
         except filelock.Timeout:
-            raise RunError(f"{run.path}: process {run.owner() or 'unknown'} works on this run; one at a time") from None
+            raise RunError(f"{run.path}: {_who_works_on(run)} works on this run; one at a time") from None
         except OSError as error:
             raise RunError(f"{run.path}: can't be written: {error.strerror or error}") from None
         try:
@@ -274,6 +288,11 @@ class Writer:
                 disown(self.run.path)
         finally:
             self._lock.release()
+
+
+def _who_works_on(run: Run) -> str:
+    owner, host = run.owner(), run.host()
+    return f"process {owner}" if owner is not None else f"a process on {host}" if host else "another process"
 
 
 def own(folder: Path) -> None:
@@ -383,7 +402,7 @@ def delete_run(run: Run) -> None:
             pass
         shutil.rmtree(run.path)
     except filelock.Timeout:
-        raise RunError(f"{run.path}: another machine works on this run; stop it first") from None
+        raise RunError(f"{run.path}: {_who_works_on(run)} works on this run; stop it first") from None
     except OSError as error:
         raise RunError(f"{run.path}: can't be removed: {error.strerror or error}") from None
 

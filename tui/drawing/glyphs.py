@@ -47,6 +47,7 @@ STATES = {
     "stopped": "■",
     "interrupted": "■",
     "killed": "✗",
+    "elsewhere": "◇",
     "failed": "✗",
     "diverged": "✗",
 }

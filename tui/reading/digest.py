@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kerascnn.errors import KerascnnError
 from kerascnn.runs import events as ev
-from kerascnn.runs.directory import Run, list_runs
+from kerascnn.runs.directory import OWNER_FILE, Run, list_runs, without_an_end
 from tui.reading.ledger import Entry
 
 # A step's line is worth parsing only if it may be the last one; most of a file is steps.
@@ -118,7 +118,8 @@ def look(folder: Path, digests: Mapping[Path, Digest], now: float) -> list[tuple
     found = []
     for run in runs:
         # Asked before reading: what a process wrote before it ended is then read in any case.
-        alive = (run.path / "owner.json").exists() and run.owner() is not None
+        taken = (run.path / OWNER_FILE).exists()
+        alive, elsewhere = taken and run.owner() is not None, taken and run.host() is not None
         try:
             created = run.recipe_file.stat().st_mtime
             digest = _up_to_date(digests.get(run.path, Digest()), run.events_file)
@@ -126,7 +127,7 @@ def look(folder: Path, digests: Mapping[Path, Digest], now: float) -> list[tuple
             continue
         if not digest.model:
             digest.model, digest.dataset, digest.epochs_asked = _told_by_recipe(run)
-        state = _state(digest, alive=alive, age=now - created)
+        state = _state(digest, alive=alive, elsewhere=elsewhere, age=now - created)
         found.append((_entry(run, digest, state, created), digest))
     return found
 
@@ -166,12 +167,12 @@ def _up_to_date(digest: Digest, path: Path) -> Digest:
     return digest
 
 
-def _state(digest: Digest, *, alive: bool, age: float) -> str:
+def _state(digest: Digest, *, alive: bool, elsewhere: bool, age: float) -> str:
     if alive:
         return "paused" if digest.paused else "running"
     if digest.started is None and 0 <= age < _STARTS_WITHIN_S:
         return "starting"
-    return digest.end or "killed"
+    return digest.end or without_an_end(elsewhere=elsewhere)
 
 
 def _told_by_recipe(run: Run) -> tuple[str, str, int]:

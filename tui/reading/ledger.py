@@ -22,7 +22,7 @@ class Entry:
 
     run: Run
     state: str
-    """``running``, ``paused``, ``starting``, ``killed``, or the end state of the last process."""
+    """As :class:`kerascnn.runs.directory.RunSummary` has it, or ``starting``."""
     model: str
     backend: str
     dataset: str

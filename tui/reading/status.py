@@ -107,6 +107,9 @@ def last_word(story: RunStory, state: str) -> tuple[str, bool]:
         return f"failed: {story.ended.message}", True
     if state == "killed":
         return "its process is gone without a word; r goes on from the last checkpoint", True
+    if state == "elsewhere":
+        host = story.run.host() or "another machine"
+        return f"{host} works on it, or did until it was cut off; r goes on from the last checkpoint", False
     if state == "starting":
         tail = story.log_tail()
         return (tail[-1], True) if tail else ("no events yet: the run hasn't begun", False)

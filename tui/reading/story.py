@@ -15,7 +15,7 @@ import numpy as np
 from kerascnn.errors import KerascnnError
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
-from kerascnn.runs.directory import Run
+from kerascnn.runs.directory import Run, without_an_end
 from kerascnn.runs.lines import plain_line
 from kerascnn.runs.pace import Pace
 from kerascnn.wording import one_line
@@ -391,12 +391,12 @@ class RunStory:
         return self.pace.epochs * self.pace.steps_per_epoch
 
     def state(self, owner: int | None) -> str:
-        """An end state, ``running``, ``paused``, ``killed``, or ``starting`` before the first event."""
+        """As :class:`kerascnn.runs.directory.RunSummary` has it, or ``starting`` before the first event."""
         if owner is not None:
             return "paused" if self.paused else "running"
         if self.started is None:
             return "starting"
-        return self.ended.state if self.ended is not None else "killed"
+        return self.ended.state if self.ended is not None else without_an_end(elsewhere=self.run.host() is not None)
 
 
 def _can_be_drawn(event: ev.Event) -> bool:
