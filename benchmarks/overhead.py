@@ -29,10 +29,11 @@ from kerascnn.catalog import load_recipe
 from kerascnn.data.batches import TrainingBatches, ValidationBatches
 from kerascnn.data.dataset import load_dataset
 from kerascnn.data.statistics import constants_of
+from kerascnn.machine import machine
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Writer, create_run
-from kerascnn.training.backend import activate, choose_backend, device_name, machine, thread_count, versions
+from kerascnn.training.backend import activate, choose_backend, device_name, thread_count, versions
 
 if TYPE_CHECKING:
     from kerascnn.diagnosis.live import Watcher

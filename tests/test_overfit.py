@@ -7,6 +7,7 @@ import math
 import signal
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,15 @@ def test_a_batch_takes_the_classes_in_turn(labels: list[int], images: int) -> No
         assert count == labels.count(label) or count >= max(counts.values()) - 1
         own = [index for index in drawn if labels[index] == label]
         assert own == [index for index in chosen_order(len(labels)).tolist() if labels[index] == label]
+
+
+def test_all_right_and_not_sure_yet_is_told_as_that() -> None:
+    def of(accuracy: float) -> Overfit:
+        return Overfit("learns, but hasn't memorised", 9, 0.4, accuracy, math.log(10), 16, (0.4,))
+
+    assert of(1.0).in_words == "learns, and isn't sure yet (memorised is a loss below 0.115)"
+    assert of(15 / 16).in_words == "learns, but hasn't memorised"
+    assert replace(of(1.0), verdict="stuck at chance").in_words == "stuck at chance"
 
 
 # ── Training on one batch ─────────────────────────────────────────────────────────────────────────────────────────────

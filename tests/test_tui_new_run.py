@@ -19,11 +19,12 @@ from typer.testing import CliRunner
 from kerascnn.catalog import list_models, load_recipe
 from kerascnn.cli import app as command
 from kerascnn.errors import RunError
+from kerascnn.machine import machine
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run
 from kerascnn.training import session
-from kerascnn.training.backend import BackendChoice, machine
+from kerascnn.training.backend import BackendChoice
 from tests.screens import SIZES, screen_text
 from tests.tui_runs import BEGAN, living, looked, make_app, make_run, said, settled, step_done
 from tui.messages import NewRun

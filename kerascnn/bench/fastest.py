@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from kerascnn.bench.measuring import LateError, LostError, Trainer, Variant
 from kerascnn.data.locate import cache_folder
 from kerascnn.errors import BackendError
+from kerascnn.machine import machine, usable_cores
 from kerascnn.recipe import Recipe
 from kerascnn.runs.files import write_text
 from kerascnn.training import backend as backends
@@ -125,10 +126,9 @@ def measure(recipe: Recipe, names: Sequence[str], device: str) -> Speeds:
 
 def circumstances(installed: Sequence[str], device: str) -> dict[str, Any]:
     """What makes all figures void when it changes."""
-    machine = backends.machine()
     return {
-        "processor": machine["processor"],
-        "cores": backends.usable_cores(),
+        "processor": machine()["processor"],
+        "cores": usable_cores(),
         "threads": {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ},
         "device": device,
         "allocator": asked_allocator(),

@@ -16,7 +16,8 @@ from kerascnn.catalog import load_recipe
 from kerascnn.cli.options import Catalog, Device
 from kerascnn.cli.output import print_json, print_table, say, stderr
 from kerascnn.errors import UnknownNameError, UsageError, nearest
-from kerascnn.training.backend import check_device, choose_backend, machine
+from kerascnn.machine import machine
+from kerascnn.training.backend import check_device, choose_backend
 from kerascnn.wording import whole_percent
 
 REFERENCES = ("plain", "allocator")

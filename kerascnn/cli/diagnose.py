@@ -149,7 +149,7 @@ def _print(found: Diagnosis) -> None:
         typer.echo(f"labels: a linear classifier comes {found.label_score:.0f} deviations above chance")
     if (batch := found.one_batch) is not None:
         typer.echo(
-            f"one batch: {batch.verdict}, {round(batch.accuracy * batch.images)} of {batch.images} images right after "
+            f"one batch: {batch.in_words}, {round(batch.accuracy * batch.images)} of {batch.images} images right after "
             f"{batch.steps} steps on them alone, loss {batch.loss:.3f}"
         )
     typer.echo("\nthe signal: how much each layer's output differs from image to image")

@@ -92,7 +92,7 @@ def _sentences(recipe: Recipe, found: Overfit, training: str) -> list[str]:
     chance = f"ln {recipe.classes:,} = {found.chance:.4f}"
     images, steps = _counted(found.images, "image"), _counted(found.steps, "step")
     right = f"{round(found.accuracy * found.images)} of {images} right"
-    figures = f"{found.verdict}: {right} after {steps}, loss {found.loss:.4f} (chance is {chance})."
+    figures = f"{found.in_words}: {right} after {steps}, loss {found.loss:.4f} (chance is {chance})."
     if found.verdict == "memorised":
         return [figures, f"{recipe.name} can fit data; the next step is all of it: {training}"]
     if found.verdict == "diverged":
@@ -105,6 +105,8 @@ def _sentences(recipe: Recipe, found: Overfit, training: str) -> list[str]:
         return [figures, meaning, *_remedies(_brought_back(recipe))]
     more = (f"--steps {4 * found.steps}", "more steps")
     meaning = "It gets through to the images, too slowly or too roughly to know them by heart. Try, one at a time:"
+    if found.accuracy == 1:
+        return [figures, "It is on its way:", *_remedies([more])]
     return [figures, meaning, *_remedies([more, *_brought_back(recipe)])]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image
 
 from kerascnn.data.formats import Labels, Pixels
 from kerascnn.errors import DatasetError
+from kerascnn.machine import usable_cores
 
 Shape = tuple[int, int, int]
 Indices = NDArray[np.int64]
@@ -88,7 +88,7 @@ class FolderImages:
         self.files = files
         self.labels = labels
         self._shape = shape
-        self._pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="decode")
+        self._pool = ThreadPoolExecutor(max_workers=usable_cores(), thread_name_prefix="decode")
 
     def __len__(self) -> int:
         return len(self.files)
@@ -170,7 +170,7 @@ def undecodable(files: Sequence[Path]) -> list[Path]:
             return True
         return False
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         return [path for path, is_bad in zip(files, pool.map(bad, files), strict=True) if is_bad]
 
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-import psutil
-
 from kerascnn.errors import BackendError, UnknownNameError, nearest
+from kerascnn.machine import usable_cores
 from kerascnn.training.allocator import set_allocator
 
 # In the order of preference where nothing is said.
@@ -293,12 +292,6 @@ def thread_count(backend: str) -> int:
     return int(told) if told.isdigit() and int(told) else usable_cores()
 
 
-def usable_cores() -> int:
-    """The cores that this process may compute on."""
-    process = psutil.Process()
-    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
-
-
 def versions(backend: str) -> dict[str, str]:
     """The versions that a run's figures depend on."""
     found = {"python": platform.python_version(), "kerascnn": metadata.version("kerascnn")}
@@ -311,22 +304,3 @@ def versions(backend: str) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def machine() -> dict[str, Any]:
-    """The machine that a run's figures depend on."""
-    return {
-        "system": platform.platform(),
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-    }
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - not a file of ours
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()

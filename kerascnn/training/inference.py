@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -19,6 +18,7 @@ from kerascnn.data.formats import Pixels
 from kerascnn.data.images import LARGEST_PADDING, Shape, adapt, open_image, resize_and_crop
 from kerascnn.data.locate import check_data_dir
 from kerascnn.errors import NotLoweredError, RunError
+from kerascnn.machine import usable_cores
 from kerascnn.runs.directory import Run
 from kerascnn.training import backend as backends
 
@@ -128,7 +128,7 @@ def predict(run: Run, model: keras.Model, files: Sequence[Path], *, top: int = 5
     at_once = [files[first : first + batch_size] for first in range(0, len(files), batch_size)]
     predictions = []
     with (
-        ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="decode") as pool,
+        ThreadPoolExecutor(max_workers=usable_cores(), thread_name_prefix="decode") as pool,
         closing(read_ahead(lambda some: np.stack([*pool.map(decode, some)]), at_once)) as ready,
     ):
         for some, pixels in zip(at_once, ready, strict=True):

@@ -16,8 +16,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from kerascnn.machine import usable_cores
 from kerascnn.recipe import Recipe
-from kerascnn.training.backend import usable_cores
 from kerascnn.zoo import BUILDERS, build_model
 
 # What is drawn here: Glorot's, He's and LeCun's, and a normal distribution of a given deviation.

@@ -68,6 +68,13 @@ class Overfit:
         """Whether the network told all images apart."""
         return self.verdict == "memorised"
 
+    @property
+    def in_words(self) -> str:
+        """The verdict; where all images are right and it still isn't memorised, what is missing."""
+        if self.verdict == "learns, but hasn't memorised" and self.accuracy == 1:
+            return f"learns, and isn't sure yet (memorised is a loss below {MEMORISED_LOSS * self.chance:.3f})"
+        return self.verdict
+
 
 def overfit(
     recipe: Recipe,

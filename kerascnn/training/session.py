@@ -31,6 +31,7 @@ from kerascnn.errors import (
     kind_and_reason,
     system_error,
 )
+from kerascnn.machine import machine
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import RUNS_FOLDER, Run, Writer, create_run, epochs_of, new_run_path
@@ -451,7 +452,7 @@ class _Session:
             "threads": backends.thread_count(backend),
             "allocator": set_allocator(backend),
             "versions": backends.versions(backend),
-            "machine": backends.machine(),
+            "machine": machine(),
             "dataset": {
                 "name": dataset.name,
                 "where": dataset.where,

@@ -22,7 +22,8 @@ from kerascnn.data.dataset import classes_of
 from kerascnn.errors import KerascnnError
 from kerascnn.lecture.argument import Step, the_argument
 from kerascnn.lecture.folder import LectureFolder, Settings
-from kerascnn.training.backend import choose_backend, machine
+from kerascnn.machine import machine
+from kerascnn.training.backend import choose_backend
 from kerascnn.wording import duration
 from tui.drawing.glyphs import STATES, VERDICTS, plain
 from tui.drawing.lecture import accuracy_series, highest_loss, loss_series

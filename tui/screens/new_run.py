@@ -17,9 +17,10 @@ from textual.widgets import Button, Footer, Input, Label, Static
 from kerascnn.catalog import load_recipe
 from kerascnn.data.known import FOLDER
 from kerascnn.errors import KerascnnError, RunError
+from kerascnn.machine import machine
 from kerascnn.recipe import Recipe
 from kerascnn.runs.directory import Run
-from kerascnn.training.backend import BACKENDS, choose_backend, install_line, machine
+from kerascnn.training.backend import BACKENDS, choose_backend, install_line
 from tui.drawing.glyphs import plain
 from tui.messages import LedgerChanged, OpenRun
 from tui.places import Places
