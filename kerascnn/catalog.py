@@ -14,9 +14,6 @@ from kerascnn.recipe import Card, Recipe, parse_recipe
 
 Entries = dict[str, dict[str, Any]]
 
-# The first words of an error in an entry that options have changed.
-CHANGED = "as changed"
-
 # Far beyond any recipe; what goes beyond them was made to cost time or memory.
 MAX_BYTES = 2**20
 MAX_DEPTH = 32
@@ -92,14 +89,14 @@ def load_recipe(
     """
     every = entries(catalog)
     entry = _resolve(name, every, [])
-    where = "models.toml" if _builtin_entries().get(name) is every[name] else str(catalog)
-    recipe = parse_recipe(name, entry, where=where)
+    file = "models.toml" if _builtin_entries().get(name) is every[name] else str(catalog)
+    recipe = parse_recipe(name, entry, file=file)
     if not overrides:
         return recipe
     if "name" in overrides:
         raise RecipeError("--set: a recipe keeps its name; --run-dir names the run")
     _check_values(dict(overrides), "--set")
-    return _with_its_card(recipe, parse_recipe(name, merge(entry, nested(overrides)), where=CHANGED))
+    return _with_its_card(recipe, parse_recipe(name, merge(entry, nested(overrides))))
 
 
 def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -109,7 +106,7 @@ def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         RecipeError: an unknown key, a wrong type, a value out of range.
     """
     entry = merge(recipe.model_dump(exclude={"name"}), nested(changes))
-    changed = parse_recipe(recipe.name, entry, where=CHANGED)
+    changed = parse_recipe(recipe.name, entry)
     return _with_its_card(recipe, changed)
 
 
@@ -139,7 +136,7 @@ def read_recipe(path: Path) -> Recipe:
     if len(models) != 1:
         raise RecipeError(f"{path}: expected one [models.NAME], got {len(models)}")
     ((name, entry),) = models.items()
-    return parse_recipe(name, entry, where=str(path))
+    return parse_recipe(name, entry, file=str(path))
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:

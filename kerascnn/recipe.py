@@ -338,21 +338,22 @@ FAMILIES: dict[str, type[Recipe]] = {
 }
 
 
-def parse_recipe(name: str, entry: dict[str, Any], *, where: str) -> Recipe:
+def parse_recipe(name: str, entry: dict[str, Any], *, file: str = "") -> Recipe:
     """Validate one catalog entry.
 
     Args:
         name: the entry's name.
         entry: its keys, `base` already resolved.
-        where: the file or option it came from, for the error's first words.
+        file: where it stands, for the error's first words; empty where options have changed it.
 
     Raises:
         RecipeError: an unknown key, a wrong type, a value out of range.
     """
-    shown = brief(name).strip("'\"")
+    entry_name = brief(name).strip("'\"")
+    shown = f"{file}: {entry_name}" if file else entry_name
     builder = entry.get("builder")
     if not isinstance(builder, str):
-        raise RecipeError(f"{where}: {shown}: expected the key 'builder', one of {', '.join(FAMILIES)}")
+        raise RecipeError(f"{shown}: expected the key 'builder', one of {', '.join(FAMILIES)}")
     kind = FAMILIES.get(builder, Custom)
     try:
         return TypeAdapter(kind).validate_python({**entry, "name": name})
@@ -360,10 +361,10 @@ def parse_recipe(name: str, entry: dict[str, Any], *, where: str) -> Recipe:
         first = error.errors()[0]
         if kind is Custom and first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
             raise RecipeError(
-                f"{where}: {shown}: {brief(builder)} is none of our builders{nearest(builder, FAMILIES)}; "
+                f"{shown}: {brief(builder)} is none of our builders{nearest(builder, FAMILIES)}; "
                 f"one of your own takes its keys in the table 'arguments', got {brief(first['loc'][0])}"
             ) from None
-        raise RecipeError(f"{where}: {shown}: {_sentence(first, kind)}") from None
+        raise RecipeError(f"{shown}: {_sentence(first, kind)}") from None
 
 
 def _sentence(error: ErrorDetails, kind: type[Recipe]) -> str:
@@ -378,6 +379,9 @@ def _sentence(error: ErrorDetails, kind: type[Recipe]) -> str:
         name, kinds = str(error["ctx"]["tag"]), str(error["ctx"]["expected_tags"])
         known = re.findall(r"\w+", kinds)
         return f"{key}.name should be {kinds}, got {brief(name)}{nearest(name, known)}"
+    # What isn't a table has no key to tell its kind by, either.
+    if error["type"] in ("model_type", "union_tag_not_found"):
+        return f"{key} should be a table of keys, got {brief(error['input'])}"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     said = error["msg"].removeprefix("Input ")

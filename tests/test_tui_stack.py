@@ -77,7 +77,7 @@ def test_an_edited_network_is_counted_as_keras_builds_it(keras: Any, name: str, 
 
 
 def test_a_builder_of_ones_own_is_named_and_not_guessed() -> None:
-    recipe = parse_recipe("mine", {"builder": "my:net", "dataset": "cifar10", "classes": 7}, where="own.toml")
+    recipe = parse_recipe("mine", {"builder": "my:net", "dataset": "cifar10", "classes": 7}, file="own.toml")
     assert "my:net" in stack(recipe)[1].text
     assert stack(recipe)[-1].shape == (7,)
     assert sum(line.multiply_adds for line in stack(recipe)) == 0

@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.dup2(2, 1)
     task = json.loads(sys.stdin.readline())
     entry = task["recipe"]
-    recipe = parse_recipe(entry.pop("name"), entry, where="the bench")
+    recipe = parse_recipe(entry.pop("name"), entry, file="the bench")
     turns = Turns(sys.stdin, told)
     backend, device = task["backend"], task["device"]
     try:
