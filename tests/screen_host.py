@@ -24,6 +24,7 @@ class Host(App[None]):
         self.settings = settings or Settings()
         self.opened = screen
         self.said: list[str] = []
+        self.cleared = 0
         self.to_resume: list[Run] = []
 
     def on_mount(self) -> None:
@@ -31,6 +32,9 @@ class Host(App[None]):
 
     def notify(self, message: str, **more: Any) -> None:
         self.said.append(message)
+
+    def clear_notifications(self) -> None:
+        self.cleared += 1
 
     def on_resume_run(self, message: ResumeRun) -> None:
         self.to_resume.append(message.run)

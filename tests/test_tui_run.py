@@ -130,6 +130,9 @@ async def test_the_keys_of_the_charts(tmp_path: Path) -> None:
         assert "at time 1 s" in app.said[-1]
         await press(pilot, "tab", "question_mark")
         assert app.said[-1].startswith("Training accuracy rose from ")
+        assert app.cleared == 2, "each time, what was said before"
+        await press(pilot, "escape")
+        assert app.cleared == 3, "it doesn't stay over the screen that comes next"
 
 
 async def test_the_mouse_points_zooms_and_pans(tmp_path: Path) -> None:

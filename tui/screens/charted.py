@@ -57,6 +57,7 @@ class ChartedScreen(Screen[None]):
         self.axis = "step"
         self.smoothing = 0.6
         self._will_tick = False
+        self._described = False
 
     @property
     def settings(self) -> Settings:
@@ -172,6 +173,13 @@ class ChartedScreen(Screen[None]):
         self.app.clear_notifications()
         chart = self.charts.described
         self.notify(chart.describe(), title=chart.name or "", timeout=DESCRIBED_FOR_S, markup=False)
+        self._described = True
+
+    def on_screen_suspend(self) -> None:
+        """What is said of a chart doesn't stay over another screen."""
+        if self._described:
+            self.app.clear_notifications()
+        self._described = False
 
     def action_leave(self) -> None:
         """Back to where one came from."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from kerascnn.catalog import CHANGED, load_recipe
+from kerascnn.catalog import load_recipe
 from kerascnn.data.dataset import absolute, classes_of
 from kerascnn.data.known import DATASETS, EMBEDDED, FOLDER
 from kerascnn.data.locate import find, find_archive
@@ -108,7 +108,7 @@ def check(base: Recipe, texts: Mapping[str, str], catalog: Path | None = None) -
                 asked["classes"] = classes
         return Checked(load_recipe(base.name, asked, catalog=catalog), changes)
     except KerascnnError as error:
-        message = str(error).removeprefix(f"{CHANGED}: {base.name}: ").removeprefix("--set: ")
+        message = str(error).removeprefix(f"{base.name}: ").removeprefix("--set: ")
         return Checked(None, changes, message, _field_named_in(message, base))
 
 
