@@ -6,6 +6,7 @@ Importing this module imports no Keras; its functions do.
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,7 +188,10 @@ def _read_model(path: Path) -> keras.Model:
     if not path.is_file():
         raise UsageError(f"--keras: expected a file at {path}, and there is none")
     try:
-        model = keras.models.load_model(path, safe_mode=True)
+        with warnings.catch_warnings():
+            # The diagnosis begins with an optimizer without state, as one that was compiled and never trained has.
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            model = keras.models.load_model(path, safe_mode=True)
     except Exception as error:
         # Keras, zipfile and HDF5 each raise whatever they stumble over in a file that isn't theirs.
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
