@@ -38,6 +38,7 @@ from tui.screens.run import RunScreen
 from tui.settings import Settings
 from tui.widgets.chart import Chart
 from tui.widgets.layers import LayerTable, write_figure
+from tui.widgets.log import LogTail
 
 
 def wrong(app: Host) -> str:
@@ -679,3 +680,30 @@ async def test_no_file_brings_the_screen_down(tmp_path: Path, ascii_only: bool, 
             assert len(text.splitlines()) == 40
             assert "\x1b" not in text
             assert {cell_len(line) <= 120 for line in text.splitlines()} == {True}
+
+
+async def test_where_the_log_has_one_line_it_is_an_epochs_figures_and_not_its_checkpoint(tmp_path: Path) -> None:
+    def saved(number: int) -> ev.CheckpointWritten:
+        return ev.CheckpointWritten(step=number, file="checkpoints/a", reason="epoch", bytes=10, seconds=0.1)
+
+    steps = [step(number) for number in range(1, 41)]
+    run = record(tmp_path / "run", [*started(), *steps, recorded.epoch(1), saved(40)])
+    own(run)
+    app = host(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        log = app.screen.query_one(LogTail)
+
+        async def shown_after(*happened: ev.Event) -> str:
+            append(run, *happened)
+            tick(app)
+            await pilot.pause()
+            return log.render_line(0).text
+
+        assert "epoch 1" in await shown_after()
+        assert log.size.height == 1
+        assert "pause after step 40" in await shown_after(recorded.control("pause", 40))
+        assert "pause after step 40" in await shown_after(saved(41))
+        log.scroll_to(y=0, animate=False)
+        assert "plain12_bn on" in await shown_after(recorded.control("resume", 40))
+        log.scroll_end(animate=False)
+        assert "resume after step 40" in await shown_after(recorded.control("resume", 40), saved(42))

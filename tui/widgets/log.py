@@ -24,11 +24,11 @@ class LogTail(Listing):
         self._ascii = ascii_only
         self._lines: Sequence[Line] = ()
         self._chosen: int | None = None
+        self._follows = True
         self.border_title = "log"
 
     def show(self, lines: Sequence[Line], at: float | None) -> None:
         """Show lines; the last one up to step ``at`` is marked, if that is given."""
-        follows = self.scroll_offset.y >= self.max_scroll_y
         self._lines = lines
         self.resize_list(len(lines))
         self._chosen = None
@@ -37,16 +37,26 @@ class LogTail(Listing):
             self._chosen = before[-1] if before else None
         if self._chosen is not None:
             self.scroll_to(y=self._chosen - self.size.height // 2, animate=False)
-        elif follows:
+        elif self._follows:
             self.scroll_end(animate=False)
         self.refresh()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Who scrolls up wants to read, and who scrolls down to the end to follow again."""
+        super().watch_scroll_y(old_value, new_value)
+        self._follows = new_value >= self.max_scroll_y
+
+    def on_resize(self) -> None:
+        """With less room the end lies further down."""
+        if self._follows:
+            self.scroll_end(animate=False)
 
     def render_line(self, y: int) -> Strip:
         """One line of the log."""
         return self._line(y).apply_style(self.rich_style)
 
     def _line(self, y: int) -> Strip:
-        row = y + self.scroll_offset.y
+        row = self._telling(y + self.scroll_offset.y)
         width = self.size.width
         if row >= len(self._lines):
             return Strip.blank(width)
@@ -58,3 +68,10 @@ class LogTail(Listing):
         muted = style_of("quiet", self.app.theme_variables)
         message = set_cell_size(line.text, max(width - len(text), 0))
         return Strip([Segment(text, muted), Segment(message, style + Style(bold=chosen))]).adjust_cell_length(width)
+
+    def _telling(self, row: int) -> int:
+        """The row to draw: where there is room for the newest alone, not the checkpoint after an epoch's figures."""
+        newest = self.size.height == 1 and row == len(self._lines) - 1 and row != self._chosen
+        while newest and row > 0 and self._lines[row].kind == "checkpoint":
+            row -= 1
+        return row
