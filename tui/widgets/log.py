@@ -14,6 +14,8 @@ from tui.reading.story import Line
 from tui.widgets.listing import Listing
 
 ALARMING = ("finding", "warning")
+# What comes after an epoch's figures and says less than they do; how a run ended is told above the log.
+LESS = ("checkpoint", "run ended")
 
 
 class LogTail(Listing):
@@ -70,8 +72,8 @@ class LogTail(Listing):
         return Strip([Segment(text, muted), Segment(message, style + Style(bold=chosen))]).adjust_cell_length(width)
 
     def _telling(self, row: int) -> int:
-        """The row to draw: where there is room for the newest alone, not the checkpoint after an epoch's figures."""
+        """The row to draw: where there is room for one alone, the newest that says something."""
         newest = self.size.height == 1 and row == len(self._lines) - 1 and row != self._chosen
-        while newest and row > 0 and self._lines[row].kind == "checkpoint":
+        while newest and row > 0 and self._lines[row].kind in LESS:
             row -= 1
         return row
