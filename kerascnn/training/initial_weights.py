@@ -165,7 +165,9 @@ def _fill_normal(
     deviation: float, values: NDArray[np.float32], random: np.random.Generator, *, mean: float = 0.0
 ) -> None:
     for piece in _pieces(values):
-        piece[:] = random.normal(mean, deviation, size=piece.size)
+        random.standard_normal(out=piece, dtype=np.float32)
+        piece *= np.float32(deviation)
+        piece += np.float32(mean)
 
 
 def _fill_truncated_normal(deviation: float, values: NDArray[np.float32], random: np.random.Generator) -> None:
