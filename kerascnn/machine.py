@@ -15,6 +15,11 @@ def usable_cores() -> int:
     return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
 
 
+def free_memory() -> int:
+    """The bytes that programs could still be given."""
+    return int(psutil.virtual_memory().available)
+
+
 def machine() -> dict[str, Any]:
     """The machine that a run's figures depend on."""
     return {

@@ -209,6 +209,10 @@ class Recipe(Strict):
         """The builder's own arguments, by name."""
         return {key: value for key, value in self if key not in self.described_by}
 
+    def starts_from(self) -> str:
+        """In words, what the kernels are drawn from."""
+        return self.initializer
+
     def to_toml(self) -> str:
         """The whole recipe as TOML that reads back as the same recipe."""
         tables = self.model_dump(mode="json", exclude_none=True, exclude={"name"})
@@ -253,6 +257,11 @@ class Vgg(Recipe):
     dense_deviation: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Of the dense kernels' initial values, normal around 0; 0 leaves them to ``initializer``."""
     dropout: Fraction = 0.0
+
+    def starts_from(self) -> str:
+        """In words, what the kernels are drawn from."""
+        dense = f" (dense layers: normal, {self.dense_deviation:g})" if self.dense_deviation else ""
+        return f"{self.initializer}{dense}"
 
     @model_validator(mode="after")
     def _one_depth_a_group(self) -> Vgg:

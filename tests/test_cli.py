@@ -393,6 +393,14 @@ def test_a_run_of_another_machine_is_elsewhere_and_is_watched_until_it_leaves(
         assert watching.wait(GIVE_UP_S) == 0
 
 
+def test_watching_an_ended_run_that_another_machine_never_left_ends(kerascnn_command: Command, tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "run", accuracy=0.5, state="finished")
+    take_over(run, host="node7")
+    watched = kerascnn_command("watch", run.path)
+    assert watched.returncode == 0
+    assert run.summary().state == "finished"
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of some use, trained once."""

@@ -351,6 +351,15 @@ def test_the_steps_on_one_batch_are_watched(keras: Any) -> None:
     assert watched[-1][1:] == (found.one_batch.loss, found.one_batch.accuracy)
 
 
+def test_more_images_than_fit_into_memory_are_refused_before_they_are_read(
+    keras: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kerascnn.diagnosis.subjects.free_memory", lambda: 2 * 500 * 28 * 28 - 1)
+    with pytest.raises(UsageError, match=r"500 images of 28×28×1 take 0.0 GB, and .* fewer --steps"):
+        Examiner(own("tiny"), Options(download=False), steps=20)
+    assert Examiner(own("tiny", train__limit_train=400), Options(download=False), steps=20)
+
+
 def test_the_command_reads_a_saved_model(keras: Any, recwarn: pytest.WarningsRecorder) -> None:
     layers = keras.layers
     model = keras.Sequential([layers.Input((32, 32, 1)), layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(10)])

@@ -117,7 +117,7 @@ def test_all_right_and_not_sure_yet_is_told_as_that() -> None:
     def of(accuracy: float) -> Overfit:
         return Overfit("learns, but hasn't memorised", 9, 0.4, accuracy, math.log(10), 16, (0.4,))
 
-    assert of(1.0).in_words == "learns, and isn't sure yet (memorised is a loss below 0.115)"
+    assert of(1.0).in_words == "learns, and isn't sure yet (memorised is a loss below 0.115, 3 steps running)"
     assert of(15 / 16).in_words == "learns, but hasn't memorised"
     assert replace(of(1.0), verdict="stuck at chance").in_words == "stuck at chance"
 

@@ -313,6 +313,7 @@ async def test_a_run_of_another_machine_is_followed_and_not_called_killed(tmp_pa
         await pilot.pause()
         assert "◇ elsewhere" in screen_text(app)
         assert "node7 works on it, or did until it was cut off" in screen_text(app)
+        assert "took" not in screen_text(app)
         append(run, *(step(number) for number in range(11, 21)))
         tick(app)
         await pilot.pause()

@@ -34,7 +34,7 @@ def test_a_whole_run_is_known_with_its_curves_marks_and_layers(tmp_path: Path) -
     assert story.epochs.column("val_accuracy").tolist() == [recorded.epoch(n).val_accuracy for n in (1, 2, 3)]
     assert [(mark.kind, mark.step) for mark in story.marks] == [("pause", 30), ("set-lr", 60), ("finding", 90)]
     assert (story.epoch, story.pace.epochs, story.step, story.steps_in_all) == (3, 3, 120, 120)
-    assert (story.state(None), story.trouble, story.startup_s) == ("finished", "", 4.0)
+    assert (story.state(None, None), story.trouble, story.startup_s) == ("finished", "", 4.0)
     at, figures = story.layers.at(95) or (0, np.empty(0))
     assert (at, figures[3, 4]) == (90, pytest.approx(0.6))
     assert story.layers.over_time("dead").shape == (12, len(recorded.LAYERS))
@@ -94,7 +94,7 @@ def test_steps_and_state_are_those_of_the_typed_reader(changes: list[tuple[bool,
     steps = list(ev.of_kind(kept, ev.StepDone))
     assert story.steps.column("step").tolist() == [event.step for event in steps]
     assert story.steps.column("loss").tolist() == [event.loss for event in steps]
-    assert story.state(None) == state_of(kept, alive=False)
+    assert story.state(None, None) == state_of(kept, None, None)
 
 
 def test_a_growing_file_is_read_once_whatever_the_chunks(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_what_is_not_a_run_is_told_in_a_sentence(tmp_path: Path, prepare: object
     prepare(path)  # type: ignore[operator]
     story = read(Run(path))
     assert said in story.trouble
-    assert story.state(None) == "starting"
+    assert story.state(None, None) == "starting"
 
 
 def test_a_line_without_an_end_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

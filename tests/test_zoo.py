@@ -276,6 +276,21 @@ def test_a_deviation_for_vggs_dense_kernels_leaves_the_convolutions_their_initia
     assert not np.isin(kernel("predictions"), kernel("fc1")).any()
 
 
+def test_an_initializer_of_ones_own_keeps_its_draw_and_is_told_of(keras: Any) -> None:
+    from kerascnn.training.initial_weights import assign_initial_weights
+
+    class Ones(keras.initializers.RandomNormal):  # type: ignore[misc,name-defined]
+        def __call__(self, shape: tuple[int, ...], dtype: Any = None, **_: Any) -> Any:
+            return keras.ops.ones(shape, dtype)
+
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((8,)), layers.Dense(4, kernel_initializer=Ones(), name="own"), layers.Dense(3, name="ours")]
+    )
+    assert assign_initial_weights(model, 0) == ["own/kernel"]
+    assert (numpy_of(model.get_layer("own").kernel) == 1).all()
+
+
 def test_a_builder_of_ones_own_keeps_kernels_that_nobody_assigns(
     keras: Any, recipe_of_builder: Callable[..., Recipe]
 ) -> None:

@@ -83,7 +83,7 @@ def _print_card(recipe: Recipe, train_it: str) -> None:
         ("multiply-adds", f"{facts.multiply_adds:,}" if facts.multiply_adds else "–"),
         (
             "network",
-            f"{recipe.activation}, {recipe.initializer}, BatchNorm {recipe.batch_norm}, scaling {train.scaling}",
+            f"{recipe.activation}, {recipe.starts_from()}, BatchNorm {recipe.batch_norm}, scaling {train.scaling}",
         ),
         ("optimizer", _table(train.optimizer.model_dump())),
         ("schedule", _table(train.schedule.model_dump())),

@@ -18,7 +18,6 @@ from kerascnn.diagnosis.repair import (
     Training,
     Trial,
     needs_repair,
-    steps_to_judge,
     try_remedies,
 )
 from kerascnn.diagnosis.subjects import Examiner
@@ -53,7 +52,7 @@ def repair(
     """
     trials: list[Trial] = []
     interrupted = False
-    if needs_repair(recipe, found):
+    if needs_repair(found):
         say(f"--fix: at most {MOST_TRAININGS} trainings of at most {examiner.steps} steps; Ctrl-C ends it")
     try:
         for trial in try_remedies(
@@ -66,14 +65,14 @@ def repair(
     repaired = Repair(tuple(trials))
     if as_json:
         print_json({**found.to_dict(), "repair": {**repaired.to_dict(), "interrupted": interrupted}})
-    elif not needs_repair(recipe, found):
-        needed = f" yet: --steps {steps_to_judge(recipe, found)} would tell" if found.undecided else ""
+    elif not needs_repair(found):
+        needed = f" yet: --steps {found.steps_for_a_verdict} would tell" if found.undecided else ""
         typer.echo(f"\nnothing to fix{needed}")
     else:
         _print(repaired, recipe, found, changes, catalog)
     if interrupted:
         return 130
-    return 0 if not needs_repair(recipe, found) or repaired.solution is not None else 1
+    return 0 if not needs_repair(found) or repaired.solution is not None else 1
 
 
 def _tell(event: ev.Event) -> None:

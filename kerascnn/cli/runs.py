@@ -162,16 +162,17 @@ def watch(
     """Show the progress of a run, live until it ends. Ctrl-C stops watching, not the run."""
     run = directory.find_run(name, runs_dir)
     if (host := run.host()) is not None:
-        say(f"{host} has taken this run; whether it is still at work can't be seen from here")
-    offset = 0
+        say(f"{host} has taken this run; whether it is still at work can't be seen from here. Ctrl-C stops watching.")
+    offset, ended = 0, False
     with make_display() as display:
         while True:
             # Asked before reading: what a process wrote before it ended is then read in any case.
-            alive = run.owner() is not None or run.host() is not None
+            owner, host = run.holder()
             new, offset = ev.read_events(run.events_file, offset)
             for event in new:
                 display.show(event)
-            if not alive:
+                ended = isinstance(event, ev.RunEnded) or (ended and not isinstance(event, ev.RunStarted))
+            if owner is None and (host is None or ended):
                 break
             time.sleep(WATCH_EVERY_S)
     state = run.summary().state

@@ -56,6 +56,8 @@ class Diagnosis:
     chance: Chance
     architecture: Architecture
     label_score: float | None
+    warm_up_steps: int = 0
+    """Of the recipe's schedule; they don't count for a verdict."""
     one_batch: Overfit | None = None
     """Whether the untrained network can memorise a few images; None where it learns, and has answered already."""
 
@@ -73,8 +75,8 @@ class Diagnosis:
 
     @property
     def steps_for_a_verdict(self) -> int:
-        """How many steps at the full learning rate a network at chance must have had."""
-        return the_rules().gate.steps_at_chance(self.batch_size, self.chance.classes, spent=True)
+        """How many steps, its warm-up's included, a network at chance must have had for a verdict."""
+        return self.warm_up_steps + the_rules().gate.steps_at_chance(self.batch_size, self.chance.classes, spent=True)
 
     @property
     def steps(self) -> int:
@@ -261,6 +263,7 @@ class _ShortRun:
             chance=self._record.chance,
             architecture=self._record.architecture,
             label_score=self._record.label_score,
+            warm_up_steps=self._record.warm_up_steps,
         )
 
     def findings(self, one_batch: Overfit | None = None) -> tuple[Finding, ...]:

@@ -28,23 +28,20 @@ class Chance:
 
     loss: float
     accuracy: float
-
-    @property
-    def classes(self) -> float:
-        """How many classes of equal frequency have this loss."""
-        return round(math.exp(self.loss), 9)
+    classes: int
+    """Those of the network, also where some have no images."""
 
     @classmethod
     def of_equal(cls, classes: int) -> Chance:
         """With classes of equal frequency."""
-        return cls(math.log(classes), 1 / classes)
+        return cls(math.log(classes), 1 / classes, classes)
 
     @classmethod
     def of_labels(cls, labels: Labels, classes: int) -> Chance:
         """With the frequencies that these labels have, which is also the best that blank images allow."""
         shares = np.bincount(labels, minlength=classes) / len(labels)
         present = shares[shares > 0]
-        return cls(float(-(present * np.log(present)).sum()), float(shares.max()))
+        return cls(float(-(present * np.log(present)).sum()), float(shares.max()), classes)
 
 
 @dataclass(frozen=True)

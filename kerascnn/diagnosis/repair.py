@@ -138,14 +138,9 @@ class Repair:
         }
 
 
-def needs_repair(recipe: Recipe, found: Diagnosis) -> bool:
+def needs_repair(found: Diagnosis) -> bool:
     """Whether a network has a verdict, or ended its short run at chance without one though it was long enough."""
-    return not found.healthy or (found.undecided and found.steps >= steps_to_judge(recipe, found))
-
-
-def steps_to_judge(recipe: Recipe, found: Diagnosis) -> int:
-    """How long a short run must be, its warm-up included, to find that a network stays at chance."""
-    return recipe.train.warm_up.steps + found.steps_for_a_verdict
+    return not found.healthy or (found.undecided and found.steps >= found.steps_for_a_verdict)
 
 
 def try_remedies(
@@ -158,14 +153,15 @@ def try_remedies(
 
     Args:
         recipe: a network that doesn't learn.
-        found: its diagnosis. Where that has neither a verdict nor ends at chance, there is nothing to try.
+        found: its diagnosis. Where that has neither a verdict nor ends at chance after enough steps for one, there is
+            nothing to try.
         train: diagnoses a changed recipe, such as :meth:`kerascnn.diagnosis.subjects.Examiner.diagnose`.
         tell: is told of each training before it begins.
 
     Yields:
         Each trial as it ends; one that works is the last.
     """
-    waiting = candidates(recipe, Candidate(), found) if needs_repair(recipe, found) else []
+    waiting = candidates(recipe, Candidate(), found) if needs_repair(found) else []
     tried: list[Mapping[str, Value]] = []
     left = MOST_TRAININGS
     while waiting:

@@ -104,7 +104,7 @@ class Gate(_Data):
     source: str
     unknown: str
 
-    def steps_at_chance(self, batch_size: int, classes: float, *, spent: bool) -> int:
+    def steps_at_chance(self, batch_size: int, classes: int, *, spent: bool) -> int:
         """How many steps at the full learning rate a network must have been given before it counts as stuck at chance.
 
         ``spent``: the budget is, so that this has to do.

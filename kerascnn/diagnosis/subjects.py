@@ -6,6 +6,7 @@ Importing this module imports no Keras; its functions do.
 from __future__ import annotations
 
 import gc
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from kerascnn.data.dataset import Dataset, absolute, classes_of, require
 from kerascnn.data.formats import Labels, Pixels
 from kerascnn.data.statistics import constants_of
 from kerascnn.errors import UsageError
+from kerascnn.machine import free_memory
 from kerascnn.recipe import Recipe
 from kerascnn.training import backend as backends
 from kerascnn.training.overfit import Watch
@@ -177,6 +179,14 @@ def _diagnose(
 
 def _some(dataset: Dataset, count: int, seed: int) -> tuple[Pixels, Labels]:
     chosen = random_for(seed, 0).permutation(len(dataset.train))[:count]
+    # They are in memory all at once, and once more in the order of the short run.
+    needed, there = 2 * len(chosen) * math.prod(dataset.train.shape), free_memory()
+    if needed > there:
+        raise UsageError(
+            f"{len(chosen):,} images of {'×'.join(map(str, dataset.train.shape))} take {needed / 1e9:.1f} GB, and "
+            f"{there / 1e9:.1f} GB are free: fewer --steps or a smaller --batch-size; `kerascnn train` finds the same "
+            "while it trains, and reads its images as it goes"
+        )
     return dataset.train.read(chosen), dataset.train.labels[chosen]
 
 

@@ -144,13 +144,15 @@ class LectureFolder:
     def show(self, step_run: StepRun, settings: Settings) -> Shown:
         """Read a training and judge it."""
         # Asked before reading: what a process wrote before it ended is then read in any case.
-        live = step_run.run.owner() is not None
-        return judged(step_run, step_run.run.events(), settings, live=live)
+        holder = step_run.run.holder()
+        return judged(step_run, step_run.run.events(), settings, *holder)
 
 
-def judged(step_run: StepRun, happened: list[ev.Event], settings: Settings, *, live: bool) -> Shown:
-    """Judge a training by its effective events."""
-    curve = read_curve(happened, state_of(happened, alive=live), step_run.run.recipe().classes)
+def judged(
+    step_run: StepRun, happened: list[ev.Event], settings: Settings, owner: int | None, host: str | None
+) -> Shown:
+    """Judge a training by its effective events; its :meth:`Run.holder` was asked before they were read."""
+    curve = read_curve(happened, state_of(happened, owner, host), step_run.run.recipe().classes)
     return Shown(step_run, curve, judge(step_run.step.claim, curve, settings.the_budget(), the_argument().rule))
 
 

@@ -153,13 +153,16 @@ class Run:
         return ev.effective(ev.read_events(self.events_file)[0])
 
     def owner(self) -> int | None:
-        """The process that works on this run now, or None."""
+        """The process of this machine that works on this run now, or None."""
         return owner_of(self.path)
 
     def host(self) -> str | None:
         """The other machine that took the run over and hasn't left it; whether it lives can't be seen from here."""
-        host = _read_object(self.path / OWNER_FILE).get("host")
-        return host if isinstance(host, str) and host != socket.gethostname() else None
+        return self.holder()[1]
+
+    def holder(self) -> tuple[int | None, str | None]:
+        """:meth:`owner` and :meth:`host` out of one reading; at most one of them is there."""
+        return holder_of(self.path)
 
     def summary(self) -> RunSummary:
         """One line about the run for lists."""
@@ -193,7 +196,7 @@ class RunSummary:
 def summarise(run: Run) -> RunSummary:
     """Read a run's events into one line."""
     # Asked before reading: what a process wrote before it ended is then read in any case.
-    alive, elsewhere = run.owner() is not None, run.host() is not None
+    owner, host = run.holder()
     happened = run.events()
     started = list(ev.of_kind(happened, ev.RunStarted))
     epochs = list(ev.of_kind(happened, ev.EpochDone))
@@ -201,7 +204,7 @@ def summarise(run: Run) -> RunSummary:
     return RunSummary(
         name=run.name,
         path=str(run.path),
-        state=state_of(happened, alive=alive, elsewhere=elsewhere),
+        state=state_of(happened, owner, host),
         model=started[-1].model if started else "",
         backend=started[-1].backend if started else "",
         dataset=started[-1].dataset if started else "",
@@ -231,17 +234,17 @@ def epochs_of(happened: Iterable[ev.Event]) -> int:
     return told[-1] if told else 0
 
 
-def state_of(happened: list[ev.Event], *, alive: bool, elsewhere: bool = False) -> str:
-    """How a run stands, see :class:`RunSummary`. Whether a process works on it is asked before reading."""
-    last = next((event for event in reversed(happened) if isinstance(event, (ev.RunEnded, ev.RunStarted))), None)
-    if alive:
+def state_of(happened: list[ev.Event], owner: int | None, host: str | None) -> str:
+    """How a run stands, see :class:`RunSummary`. :meth:`Run.holder` is asked before the events are read."""
+    if owner is not None:
         return "paused" if is_paused(happened) else "running"
-    return last.state if isinstance(last, ev.RunEnded) else without_an_end(elsewhere=elsewhere)
+    last = next((event for event in reversed(happened) if isinstance(event, (ev.RunEnded, ev.RunStarted))), None)
+    return last.state if isinstance(last, ev.RunEnded) else without_an_end(host)
 
 
-def without_an_end(*, elsewhere: bool) -> str:
+def without_an_end(host: str | None) -> str:
     """The state of a run that hasn't told its end and has no process here."""
-    return "elsewhere" if elsewhere else "killed"
+    return "killed" if host is None else "elsewhere"
 
 
 def is_paused(happened: list[ev.Event]) -> bool:
@@ -291,7 +294,7 @@ class Writer:
 
 
 def _who_works_on(run: Run) -> str:
-    owner, host = run.owner(), run.host()
+    owner, host = run.holder()
     return f"process {owner}" if owner is not None else f"a process on {host}" if host else "another process"
 
 
@@ -308,12 +311,19 @@ def disown(folder: Path) -> None:
 
 def owner_of(folder: Path) -> int | None:
     """The process of this machine that works in a folder now, or None."""
+    return holder_of(folder)[0]
+
+
+def holder_of(folder: Path) -> tuple[int | None, str | None]:
+    """Who has taken a folder: a living process of this machine, or the name of another machine, or nobody."""
     content = _read_object(folder / OWNER_FILE)
-    pid = content.get("pid")
-    if type(pid) is not int or not 0 < pid < MAX_PID or content.get("host") != socket.gethostname():
-        return None
+    pid, host = content.get("pid"), content.get("host")
+    if host != socket.gethostname():
+        return None, host if isinstance(host, str) else None
+    if type(pid) is not int or not 0 < pid < MAX_PID:
+        return None, None
     identity = identity_of_process(pid)
-    return pid if identity is not None and identity == content.get("process") else None
+    return (pid if identity is not None and identity == content.get("process") else None), None
 
 
 def new_run_path(model: str, runs_folder: Path) -> Path:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import keras
 import numpy as np
@@ -48,7 +48,7 @@ def assign_initial_weights(model: keras.Model, seed: int) -> list[str]:
         for variable in layer.weights:
             name = f"{layer.name}/{variable.name}"
             initializer = _initializer(layer, variable.name)
-            if isinstance(initializer, DRAWN):
+            if _is_drawn_here(initializer):
                 values = _memory_of(variable)
                 if values is None:
                     values = np.empty(tuple(variable.shape), np.float32)
@@ -123,6 +123,11 @@ def _carry_out(draws: Sequence[_Draw]) -> None:
     for draw in draws:
         if draw.values.size < SHARED:
             draw()
+
+
+def _is_drawn_here(initializer: object) -> TypeGuard[Initializer]:
+    """Whether it is one of Keras's, or inherits how they draw; somebody's own draw is left as it is."""
+    return any(isinstance(initializer, kind) and type(initializer).__call__ is kind.__call__ for kind in DRAWN)
 
 
 def _memory_of(variable: keras.Variable) -> NDArray[np.float32] | None:

@@ -72,7 +72,8 @@ class Overfit:
     def in_words(self) -> str:
         """The verdict; where all images are right and it still isn't memorised, what is missing."""
         if self.verdict == "learns, but hasn't memorised" and self.accuracy == 1:
-            return f"learns, and isn't sure yet (memorised is a loss below {MEMORISED_LOSS * self.chance:.3f})"
+            surely = f"a loss below {MEMORISED_LOSS * self.chance:.3f}, {MEMORISED_STEPS} steps running"
+            return f"learns, and isn't sure yet (memorised is {surely})"
         return self.verdict
 
 

@@ -118,8 +118,7 @@ def look(folder: Path, digests: Mapping[Path, Digest], now: float) -> list[tuple
     found = []
     for run in runs:
         # Asked before reading: what a process wrote before it ended is then read in any case.
-        taken = (run.path / OWNER_FILE).exists()
-        alive, elsewhere = taken and run.owner() is not None, taken and run.host() is not None
+        owner, host = run.holder() if (run.path / OWNER_FILE).exists() else (None, None)
         try:
             created = run.recipe_file.stat().st_mtime
             digest = _up_to_date(digests.get(run.path, Digest()), run.events_file)
@@ -127,7 +126,7 @@ def look(folder: Path, digests: Mapping[Path, Digest], now: float) -> list[tuple
             continue
         if not digest.model:
             digest.model, digest.dataset, digest.epochs_asked = _told_by_recipe(run)
-        state = _state(digest, alive=alive, elsewhere=elsewhere, age=now - created)
+        state = _state(digest, owner, host, age=now - created)
         found.append((_entry(run, digest, state, created), digest))
     return found
 
@@ -167,12 +166,12 @@ def _up_to_date(digest: Digest, path: Path) -> Digest:
     return digest
 
 
-def _state(digest: Digest, *, alive: bool, elsewhere: bool, age: float) -> str:
-    if alive:
+def _state(digest: Digest, owner: int | None, host: str | None, *, age: float) -> str:
+    if owner is not None:
         return "paused" if digest.paused else "running"
     if digest.started is None and 0 <= age < _STARTS_WITHIN_S:
         return "starting"
-    return digest.end or without_an_end(elsewhere=elsewhere)
+    return digest.end or without_an_end(host)
 
 
 def _told_by_recipe(run: Run) -> tuple[str, str, int]:

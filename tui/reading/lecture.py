@@ -130,25 +130,27 @@ class LectureReader:
     def _read(self, one: StepRun, settings: Settings) -> Training:
         digest = self._digests.setdefault(one, _Digest())
         # Asked before reading: what a process wrote before it ended is then read in any case.
-        live = one.run.owner() is not None
+        owner, host = one.run.holder()
         size = one.run.events_file.stat().st_size if one.run.events_file.exists() else 0
-        stamp = (size, live, settings)
+        stamp = (size, owner is not None, host, settings)
         if digest.training is not None and stamp == digest.stamp:
             return digest.training
         if size < digest.offset:
             digest.forget()
         new, digest.offset = ev.read_events(one.run.events_file, digest.offset)
         digest.seen += new
-        digest.training = _training(one, digest.seen, settings, live=live)
+        digest.training = _training(one, digest.seen, settings, owner, host)
         digest.stamp = stamp
-        if not live:
+        if owner is None:
             digest.forget()
         return digest.training
 
 
-def _training(one: StepRun, seen: Sequence[ev.Event], settings: Settings, *, live: bool) -> Training:
+def _training(
+    one: StepRun, seen: Sequence[ev.Event], settings: Settings, owner: int | None, host: str | None
+) -> Training:
     happened = ev.effective(seen)
-    shown = judged(one, happened, settings, live=live)
+    shown = judged(one, happened, settings, owner, host)
     loaded = list(ev.of_kind(happened, ev.DataLoaded))
     phases = list(ev.of_kind(happened, ev.Phase))
     return Training(
@@ -156,8 +158,8 @@ def _training(one: StepRun, seen: Sequence[ev.Event], settings: Settings, *, liv
         # Figures of the layers aren't drawn here, and there are many.
         curve=replace(shown.curve, layers=()),
         judgement=shown.judgement,
-        live=live,
-        decided=not live and is_decided(shown.curve, shown.judgement, settings.the_budget()),
+        live=owner is not None,
+        decided=owner is None and is_decided(shown.curve, shown.judgement, settings.the_budget()),
         steps_in_all=epochs_of(happened) * loaded[-1].steps_per_epoch if loaded else 0,
         phase=phases[-1].phase if phases else "",
     )

@@ -12,6 +12,8 @@ from tui.reading.system import Usage
 
 # Under this, a run's end is too near for an interval.
 LONG_S = 60.0
+# Of these runs more may come.
+UNDER_WAY = ("running", "paused", "starting", "elsewhere")
 # A time left of ten years is none.
 LONGEST_S = 3e8
 
@@ -69,14 +71,14 @@ def figures(story: RunStory, state: str, usage: Usage | None, cursor_step: int |
         parts.append(f"learning rate {number(float(story.steps.column('learning_rate')[index]))}")
     if cursor_step is not None:
         return parts
-    if state in ("running", "paused"):
+    if state in UNDER_WAY:
         if left := time_left(story):
             parts.append(left)
     elif story.steps.last("elapsed") == story.steps.last("elapsed"):
         ended = story.ended.elapsed if story.ended is not None else story.steps.last("elapsed")
         parts.append(f"took {duration(ended)}")
     # How long it took to start is news until an epoch has been told, and belongs to the sum at the end.
-    if story.startup_s is not None and (state not in ("running", "paused") or not len(story.epochs)):
+    if story.startup_s is not None and (state not in UNDER_WAY or not len(story.epochs)):
         compiled = f" + {duration(story.compiling_s)} compiling" if story.compiling_s is not None else ""
         parts.append(f"start-up {duration(story.startup_s)}{compiled}")
     if usage is not None:
@@ -107,9 +109,6 @@ def last_word(story: RunStory, state: str) -> tuple[str, bool]:
         return f"failed: {story.ended.message}", True
     if state == "killed":
         return "its process is gone without a word; r goes on from the last checkpoint", True
-    if state == "elsewhere":
-        host = story.run.host() or "another machine"
-        return f"{host} works on it, or did until it was cut off; r goes on from the last checkpoint", False
     if state == "starting":
         tail = story.log_tail()
         return (tail[-1], True) if tail else ("no events yet: the run hasn't begun", False)
@@ -120,6 +119,9 @@ def last_word(story: RunStory, state: str) -> tuple[str, bool]:
         where = f"{found.layer}: " if found.layer else ""
         more = f", {len(story.findings)} findings" if len(story.findings) > 1 else ""
         return f"⚠ {where}{found.symptom}: {found.cause} (step {found.step:,}{more}; f goes there)", True
+    if state == "elsewhere":
+        host = story.run.host() or "another machine"
+        return f"{host} works on it, or did until it was cut off; r goes on from the last checkpoint", False
     if story.ended is not None:
         return f"{story.ended.state}: {story.ended.message}", False
     return "", False

@@ -390,13 +390,13 @@ class RunStory:
         """How many steps the run is to have; 0 while that isn't known."""
         return self.pace.epochs * self.pace.steps_per_epoch
 
-    def state(self, owner: int | None) -> str:
+    def state(self, owner: int | None, host: str | None) -> str:
         """As :class:`kerascnn.runs.directory.RunSummary` has it, or ``starting`` before the first event."""
         if owner is not None:
             return "paused" if self.paused else "running"
         if self.started is None:
             return "starting"
-        return self.ended.state if self.ended is not None else without_an_end(elsewhere=self.run.host() is not None)
+        return self.ended.state if self.ended is not None else without_an_end(host)
 
 
 def _can_be_drawn(event: ev.Event) -> bool:

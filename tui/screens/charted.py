@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -57,7 +59,7 @@ class ChartedScreen(Screen[None]):
         self.axis = "step"
         self.smoothing = 0.6
         self._will_tick = False
-        self._described = False
+        self._described_at = -math.inf
 
     @property
     def settings(self) -> Settings:
@@ -173,13 +175,13 @@ class ChartedScreen(Screen[None]):
         self.app.clear_notifications()
         chart = self.charts.described
         self.notify(chart.describe(), title=chart.name or "", timeout=DESCRIBED_FOR_S, markup=False)
-        self._described = True
+        self._described_at = time.monotonic()
 
     def on_screen_suspend(self) -> None:
         """What is said of a chart doesn't stay over another screen."""
-        if self._described:
+        if time.monotonic() - self._described_at < DESCRIBED_FOR_S:
             self.app.clear_notifications()
-        self._described = False
+        self._described_at = -math.inf
 
     def action_leave(self) -> None:
         """Back to where one came from."""

@@ -76,7 +76,7 @@ class OverlayScreen(ChartedScreen):
             story.read(READ_BUDGET_S / len(self.stories))
         if any(story.behind for story in self.stories):
             self.tick_again()
-        shown = [(story.version, story.trouble, story.run.owner()) for story in self.stories]
+        shown = [(story.version, story.trouble, story.run.holder()) for story in self.stories]
         if shown != self._shown:
             self._shown = shown
             self.redraw()
@@ -134,7 +134,7 @@ class OverlayScreen(ChartedScreen):
         stories = self.stories
         best = [story.epochs.column("val_accuracy") for story in stories]
         return [
-            ("state", [story.trouble or story.state(story.run.owner()) for story in stories]),
+            ("state", [story.trouble or story.state(*story.run.holder()) for story in stories]),
             ("backend", [story.started.backend if story.started else "–" for story in stories]),
             ("epochs", [f"{len(story.epochs)}/{story.pace.epochs}" for story in stories]),
             ("best validation accuracy", [percent(_highest(values.tolist())) for values in best]),

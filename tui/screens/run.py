@@ -94,6 +94,7 @@ class RunScreen(ChartedScreen):
         self._curves = Curves(self.story, self.smoothing)
         self._cursor_step: int | None = None
         self._owner: int | None = None
+        self._host: str | None = None
         self._usage: Usage | None = None
         self._system = System()
         self._asked: dict[str, control.Command] = {}
@@ -127,8 +128,8 @@ class RunScreen(ChartedScreen):
     @property
     def state(self) -> str:
         """How the run stands."""
-        state = self.story.state(self._owner)
-        if self.replay is not None and not self.replay.done and state == "killed":
+        state = self.story.state(self._owner, self._host)
+        if self.replay is not None and not self.replay.done and state in ("killed", "elsewhere"):
             return "paused" if self.story.paused else "running"
         return state
 
@@ -140,14 +141,14 @@ class RunScreen(ChartedScreen):
                 self.story.take(event)
         else:
             # Asked before reading: what a process wrote before it ended is then read in any case.
-            self._owner = self.run.owner()
+            self._owner, self._host = self.run.holder()
             self.story.read(READ_BUDGET_S)
             if self.story.behind:
                 self.tick_again()
         self._settle()
         if self._owner is not None and self._ticks % SAMPLE_EVERY_TICKS == 1:
             self.run_worker(self._sample, name="system", group="system", exclusive=True, thread=True)
-        shown = (self.story.version, self.story.trouble, self._owner, id(self.story))
+        shown = (self.story.version, self.story.trouble, self._owner, self._host, id(self.story))
         # While a long file is read, how far that is is enough to be told.
         if shown != self._shown and not self.story.behind:
             self._shown = shown
@@ -187,8 +188,11 @@ class RunScreen(ChartedScreen):
 
     def _show_rest(self) -> None:
         layers = self.query_one(LayerTable)
-        more = self._owner is not None or (self.replay is not None and not self.replay.done)
-        empty = "No layer statistics yet." if more else "This run has recorded no layer statistics."
+        empty = (
+            "No layer statistics yet."
+            if self.state in status.UNDER_WAY
+            else "This run has recorded no layer statistics."
+        )
         layers.show(self.story.layers, self._cursor_step, empty)
         layers.set_class(not len(self.story.layers), "-empty")
         layers.styles.max_height = len(self.story.layers.layers) + 3
@@ -314,15 +318,17 @@ class RunScreen(ChartedScreen):
             self.notify(str(error), severity="error", markup=False)
             return
         self._asked[command.id] = command
-        if self.run.owner() is None:
-            self.notify(f"noted: {name} {value:g}; r goes on with the run and does it", markup=False)
+        owner, host = self.run.holder()
+        if owner is None:
+            there = f"{host} does it if it is still at work, else " if host is not None else ""
+            self.notify(f"noted: {name} {value:g}; {there}r goes on with the run and does it", markup=False)
         self._tell()
 
     def _is_told(self) -> bool:
         """Whether a replay is under way, of which nothing can be asked; says so."""
         replaying = self.replay is not None and not self.replay.done
         if replaying:
-            self.notify("this is a replay of a run that has ended", timeout=4)
+            self.notify("this is a replay, of which nothing can be asked", timeout=4)
         return replaying
 
     def action_pause(self) -> None:

@@ -60,7 +60,8 @@ class RunsTable(DataTable[Text]):
     HELP = (
         "All runs of the runs folder, newest first. Enter opens the run under the cursor, live or finished. Space "
         "selects it for an overlay of curves; with none selected, the run under the cursor counts. A run that was "
-        "stopped, interrupted or killed goes on with r from its last checkpoint."
+        "stopped, interrupted or killed goes on with r from its last checkpoint; one that is elsewhere was taken by "
+        "another machine, and goes on with r only where that has left it."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select_cursor", "open", id="runs.open"),

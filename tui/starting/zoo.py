@@ -75,7 +75,7 @@ def facts(recipe: Recipe, entries: Sequence[Entry]) -> list[tuple[str, str]]:
     rows = [
         ("learns on", f"{recipe.dataset}, {recipe.classes:,} classes"),
         ("learns by", f"{optimizer}{schedule}{decay}, {train.epochs} epochs of batches of {train.batch_size}"),
-        ("starts from", f"{recipe.initializer}, {_SCALING[train.scaling]}"),
+        ("starts from", f"{recipe.starts_from()}, {_SCALING[train.scaling]}"),
     ]
     if card.published_accuracy is not None:
         rows.append(("published", f"{card.published_accuracy:.2f} % · {card.published_where}"))

@@ -31,6 +31,8 @@ class LogTail(Listing):
 
     def show(self, lines: Sequence[Line], at: float | None) -> None:
         """Show lines; the last one up to step ``at`` is marked, if that is given."""
+        # A list that was short had no place to scroll back to.
+        self._follows = self._follows or self.scroll_y >= self.max_scroll_y
         self._lines = lines
         self.resize_list(len(lines))
         self._chosen = None
@@ -50,6 +52,7 @@ class LogTail(Listing):
 
     def on_resize(self) -> None:
         """With less room the end lies further down."""
+        self._follows = self._follows or self.scroll_y >= self.max_scroll_y
         if self._follows:
             self.scroll_end(animate=False)
 
