@@ -53,7 +53,7 @@ def recipe_of(broken: Broken) -> Recipe:
     """The recipe that doesn't learn."""
     train = {"train": {"batch_size": BATCH_SIZE, "seed": FIX_SEED}}
     entry = merge({**BASES[broken.base], **DATA[broken.data], **train}, nested(broken.changes))
-    return parse_recipe("broken", entry, where=broken.name)
+    return parse_recipe("broken", entry, file=broken.name)
 
 
 def find_recipe_truth(broken: Broken, data_dir: Path | None) -> dict[str, Any]:
