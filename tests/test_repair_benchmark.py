@@ -78,7 +78,11 @@ def test_an_answer_is_judged_by_training_and_none_is_not() -> None:
 
     answer = told(Repair(trials), judge)
     assert asked == [trials[0].candidate.changes]
-    assert (answer["answer"], answer["truth"], answer["steps"]) == (str(trials[0].candidate), "in between", 2 * WELL.steps)
+    assert (answer["answer"], answer["truth"], answer["steps"]) == (
+        str(trials[0].candidate),
+        "in between",
+        2 * WELL.steps,
+    )
     assert told(Repair(()), judge)["truth"] is None
     assert len(asked) == 1
 
