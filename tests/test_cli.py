@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 from rich.text import Text
+from typer.testing import CliRunner
 
 import kerascnn
 from kerascnn.catalog import load_recipe
-from kerascnn.cli import output
+from kerascnn.cli import app, output
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, create_run, find_run, open_run
 from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, write_image_folder
@@ -391,6 +392,15 @@ def test_a_run_of_another_machine_is_elsewhere_and_is_watched_until_it_leaves(
         disown(run)
         assert "finished" in watching.stdout.read()
         assert watching.wait(GIVE_UP_S) == 0
+
+
+def test_watching_a_run_of_a_machine_that_is_silent_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = fake_run(tmp_path / "run", accuracy=0.5, state=None)
+    take_over(run, host="node7")
+    monkeypatch.setattr("kerascnn.cli.runs.SILENT_S", 0.0)
+    watched = CliRunner().invoke(app, ["watch", str(run.path)])
+    assert watched.exit_code == 0
+    assert f"where node7 has gone, `--resume {run.path}` goes on" in " ".join(watched.stderr.split())
 
 
 def test_watching_an_ended_run_that_another_machine_never_left_ends(kerascnn_command: Command, tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ RunNames = Annotated[list[str], typer.Argument(metavar="RUN...", help="A directo
 
 STATES = ("running", "paused", "killed", "elsewhere", *get_args(ev.EndState))
 WATCH_EVERY_S = 0.25
+# A process of another machine that has written nothing for so long is waited for no more.
+SILENT_S = 600.0
 SHOWN_DIFFERENCES = 10
 
 
@@ -162,8 +164,8 @@ def watch(
     """Show the progress of a run, live until it ends. Ctrl-C stops watching, not the run."""
     run = directory.find_run(name, runs_dir)
     if (host := run.host()) is not None:
-        say(f"{host} has taken this run; whether it is still at work can't be seen from here. Ctrl-C stops watching.")
-    offset, ended = 0, False
+        say(f"{host} has taken this run; whether it is still at work can't be seen from here")
+    offset, ended, heard = 0, False, time.monotonic()
     with make_display() as display:
         while True:
             # Asked before reading: what a process wrote before it ended is then read in any case.
@@ -172,7 +174,9 @@ def watch(
             for event in new:
                 display.show(event)
                 ended = isinstance(event, ev.RunEnded) or (ended and not isinstance(event, ev.RunStarted))
-            if owner is None and (host is None or ended):
+            heard = time.monotonic() if new else heard
+            silent = time.monotonic() - heard >= SILENT_S
+            if owner is None and (host is None or ended or silent):
                 break
             time.sleep(WATCH_EVERY_S)
     state = run.summary().state
@@ -180,6 +184,8 @@ def watch(
         say(f"failed: {run.result().get('message', 'no reason recorded')}")
     if state == "killed":
         say(f"the process that worked on {run.path} is gone; `kerascnn train --resume {run.path}` goes on")
+    if state == "elsewhere":
+        say(f"nothing new for {SILENT_S / 60:.0f} minutes; where {host} has gone, `--resume {run.path}` goes on")
 
 
 def _print_verification(found: Verification) -> None:
