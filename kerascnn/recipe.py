@@ -261,7 +261,7 @@ class Vgg(Recipe):
     def starts_from(self) -> str:
         """In words, what the kernels are drawn from."""
         dense = f" (dense layers: normal, {self.dense_deviation:g})" if self.dense_deviation else ""
-        return f"{self.initializer}{dense}"
+        return f"{super().starts_from()}{dense}"
 
     @model_validator(mode="after")
     def _one_depth_a_group(self) -> Vgg:

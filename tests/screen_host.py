@@ -60,3 +60,9 @@ async def press(pilot: Pilot[None], *keys: str) -> None:
 def tick(app: Host) -> None:
     assert isinstance(app.opened, RunScreen)
     app.opened.tick()
+
+
+async def ticked(app: Host, pilot: Pilot[None]) -> None:
+    """A tick, and what it shows is on the screen."""
+    tick(app)
+    await pilot.pause()

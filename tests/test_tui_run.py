@@ -25,7 +25,7 @@ from kerascnn.runs.directory import Run
 from tests import recorded
 from tests.conftest import GIVE_UP_S
 from tests.recorded import BEGAN, append, asked_of, disown, own, record, started, step, whole_run
-from tests.screen_host import Clock, Host, host, press, tick
+from tests.screen_host import Clock, Host, host, press, tick, ticked
 from tests.screens import SIZES, screen_text
 from tui.demo import RECORDING, demo_run
 from tui.drawing.glyphs import STATES
@@ -254,8 +254,7 @@ async def test_the_time_to_start_is_told_until_an_epoch_has_been_told(tmp_path: 
         await pilot.pause()
         assert "start-up 4 s" in screen_text(app)
         append(run, recorded.epoch(1))
-        tick(app)
-        await pilot.pause()
+        await ticked(app, pilot)
         assert "start-up" not in screen_text(app)
 
 
@@ -284,22 +283,18 @@ async def test_a_live_run_grows_on_the_screen(tmp_path: Path) -> None:
     app = host(run, clock=clock)
     async with app.run_test(size=(120, 40)) as pilot:
         clock.now = BEGAN + 21
-        tick(app)
-        await pilot.pause()
+        await ticked(app, pilot)
         assert "▶ importing 20 s" in screen_text(app)
         assert "No layer statistics yet." in screen_text(app)
         append(run, *started(epochs=10)[2:], *(step(number) for number in range(1, 21)))
-        tick(app)
-        await pilot.pause()
+        await ticked(app, pilot)
         assert "epoch 1/10   step 20/400   ▶ training" in screen_text(app)
         assert "6 min 20 s left · start-up 4 s" in screen_text(app)
         append(run, recorded.control("pause", 20))
-        tick(app)
-        await pilot.pause()
+        await ticked(app, pilot)
         assert "‖ paused" in screen_text(app)
         disown(run)
-        tick(app)
-        await pilot.pause()
+        await ticked(app, pilot)
         assert "✗ killed" in screen_text(app)
         assert "r goes on from the last checkpoint" in screen_text(app)
 
@@ -309,18 +304,15 @@ async def test_a_run_of_another_machine_is_followed_and_not_called_killed(tmp_pa
     own(run, host="node7")
     app = host(run)
     async with app.run_test(size=(120, 40)) as pilot:
-        tick(app)
-        await pilot.pause()
+        await ticked(app, pilot)
         assert "◇ elsewhere" in screen_text(app)
         assert "node7 works on it, or did until it was cut off" in screen_text(app)
         assert "took" not in screen_text(app)
         append(run, *(step(number) for number in range(11, 21)))
-        tick(app)
-        await pilot.pause()
+        await ticked(app, pilot)
         assert "step 20/" in screen_text(app)
         disown(run)
-        tick(app)
-        await pilot.pause()
+        await ticked(app, pilot)
         assert "✗ killed" in screen_text(app)
 
 
@@ -333,8 +325,7 @@ async def test_a_long_run_is_read_in_turns_one_at_a_time(tmp_path: Path, monkeyp
     async with app.run_test(size=(120, 40)) as pilot:
         # With no time to read, nothing is read, however often the timer looks.
         for _ in range(3):
-            tick(app)
-        await pilot.pause()
+            await ticked(app, pilot)
         assert len(waiting) == 1
         assert "reading … 0%" in screen_text(app)
         monkeypatch.setattr("tui.screens.run.READ_BUDGET_S", 1e9)
@@ -383,8 +374,7 @@ async def test_a_directory_may_be_anything_or_go_away(tmp_path: Path) -> None:
     # Wide enough for the folder's name.
     async with app.run_test(size=(240, 40)) as pilot:
         shutil.rmtree(run.path)
-        tick(app)
-        await pilot.pause()
+        await ticked(app, pilot)
         assert "is gone; what had been read is still shown" in screen_text(app)
         assert "step 120/120" in screen_text(app)
         await press(pilot, "p", "s", "k")
@@ -398,12 +388,10 @@ async def test_nothing_is_drawn_again_while_nothing_is_new(tmp_path: Path, monke
         drawings: list[str | None] = []
         draw = Chart._draw
         monkeypatch.setattr(Chart, "_draw", lambda chart, *size: (drawings.append(chart.name), draw(chart, *size))[1])
-        tick(app)
-        await pilot.pause()
+        await ticked(app, pilot)
         assert drawings == []
         append(app.opened.run, step(121))  # type: ignore[union-attr]
-        tick(app)
-        await pilot.pause()
+        await ticked(app, pilot)
         # The accuracy chart isn't on the screen.
         assert drawings == ["loss"]
 
@@ -422,8 +410,7 @@ async def test_pause_and_go_on_are_asked_until_an_event_confirms_them(tmp_path: 
         asked = control.parse_command(run.control_file.read_bytes().splitlines()[0])
         assert asked is not None
         append(run, recorded.control("pause", 1, id_=asked.id))
-        tick(app)
-        await pilot.pause()
+        await ticked(app, pilot)
         assert "asked" not in screen_text(app)
         assert "‖ paused" in screen_text(app)
         assert "p go on" in screen_text(app)
@@ -503,8 +490,7 @@ async def test_a_kill_asks_and_kills_only_whom_it_asked_about(tmp_path: Path) ->
             assert process.poll() is None
             await press(pilot, "k", "y")
             assert process.wait(timeout=GIVE_UP_S) != 0
-            tick(app)
-            await pilot.pause()
+            await ticked(app, pilot)
             assert "✗ killed" in screen_text(app)
 
 
@@ -525,8 +511,7 @@ async def test_what_the_process_uses_is_shown(tmp_path: Path) -> None:
     app = host(run)
     async with app.run_test(size=(120, 40)) as pilot:
         await app.workers.wait_for_complete()
-        tick(app)
-        await pilot.pause()
+        await ticked(app, pilot)
         assert " cpu " in screen_text(app)
         assert " GB" in screen_text(app)
 
@@ -557,8 +542,7 @@ async def test_a_finished_run_is_told_again(tmp_path: Path, monkeypatch: pytest.
         assert replay is not None
         assert (replay.speed, app.opened.story.step) == (4, 0)  # type: ignore[union-attr]
         clock.now += 10
-        tick(app)
-        await pilot.pause()
+        await ticked(app, pilot)
         assert "step 36/120   ▶ training" in screen_text(app)
         assert "‖ paused" in screen_text(app)  # the mark of the pause
         await press(pilot, "p", "e")
@@ -569,8 +553,7 @@ async def test_a_finished_run_is_told_again(tmp_path: Path, monkeypatch: pytest.
         assert app.opened.story.step == 36  # type: ignore[union-attr]
         await press(pilot, "space", "greater_than_sign")
         clock.now += 1000
-        tick(app)
-        await pilot.pause()
+        await ticked(app, pilot)
         assert "step 120/120   ✓ finished" in screen_text(app)
         assert replay.speed == 8
         assert "replayed 2:06/2:06 at 8 times its speed" in screen_text(app)
@@ -696,8 +679,7 @@ async def test_where_the_log_has_one_line_it_is_an_epochs_figures_and_not_its_ch
 
         async def shown_after(*happened: ev.Event) -> str:
             append(run, *happened)
-            tick(app)
-            await pilot.pause()
+            await ticked(app, pilot)
             return log.render_line(0).text
 
         assert "epoch 1" in await shown_after()

@@ -24,11 +24,10 @@ def control(
     asked = asking.make_command(command, value)
     run = find_run(name, runs_dir)
     _, offset = ev.read_events(run.events_file)
-    alive = run.owner() is not None
+    owner, host = run.holder()
     asking.ask(run, asked)
-    if not alive:
-        on_the_spot = f"{host} does it if it is still at work, else " if (host := run.host()) is not None else ""
-        say(f"noted; {on_the_spot}`kerascnn train --resume {run.path}` does it")
+    if owner is None:
+        say(f"noted; {asking.perhaps_there(host)}`kerascnn train --resume {run.path}` does it")
         return
     confirmed = asking.wait_until_applied(run, asked, offset)
     if confirmed is None:

@@ -12,14 +12,7 @@ import typer
 from kerascnn.catalog import nested
 from kerascnn.cli.options import whole_changes
 from kerascnn.cli.output import print_json, print_table, repeated, say
-from kerascnn.diagnosis.repair import (
-    MOST_TRAININGS,
-    Repair,
-    Training,
-    Trial,
-    needs_repair,
-    try_remedies,
-)
+from kerascnn.diagnosis.repair import MOST_TRAININGS, Repair, Training, Trial, needs_repair, try_remedies
 from kerascnn.diagnosis.subjects import Examiner
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev

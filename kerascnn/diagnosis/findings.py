@@ -117,7 +117,7 @@ def _stuck(record: Record, gate: Gate) -> tuple[Evidence, ...] | None:
     """The figures of a network that doesn't learn; None where it learns, or where it is too early to say."""
     if record.diverged:
         return (Evidence("loss", math.nan, record.step), Evidence("loss at chance", record.chance.loss, record.step))
-    if record.settled_steps < (gate.fewest if record.spent else gate.warm_up):
+    if record.settled_steps < gate.least_steps(spent=record.spent):
         return None
     window = record.window(min(gate.window, max(1, record.step // 2)))
     if window is None or not (_at_chance(window, record, gate) or _worse_than_chance(window, record, gate)):

@@ -109,8 +109,12 @@ class Gate(_Data):
 
         ``spent``: the budget is, so that this has to do.
         """
-        steps, images = (self.fewest, self.fewest_images_a_class) if spent else (self.warm_up, self.images_a_class)
-        return max(steps, math.ceil(images * classes / batch_size))
+        images = self.fewest_images_a_class if spent else self.images_a_class
+        return max(self.least_steps(spent=spent), math.ceil(images * classes / batch_size))
+
+    def least_steps(self, *, spent: bool) -> int:
+        """How many steps at the full learning rate it takes for any verdict but that of a loss that is no number."""
+        return self.fewest if spent else self.warm_up
 
 
 class Rules(_Data):

@@ -121,9 +121,9 @@ def ask(run: Run, command: Command) -> None:
         RunError: no process works on the run and the command is for a living one, or it can't be written.
     """
     if command.command in FOR_THE_LIVING:
-        owner = run.owner()
+        owner, host = run.holder()
         if owner is None:
-            if (host := run.host()) is not None:
+            if host is not None:
                 raise RunError(f"{run.path}: {host} has taken this run; ask it to {command.command} there")
             raise RunError(f"{run.path}: no process works on this run, so it can't {command.command}")
         command = command.model_copy(update={"process": full_name_of_process(owner)})
@@ -136,6 +136,11 @@ def ask(run: Run, command: Command) -> None:
             os.close(descriptor)
     except OSError as error:
         raise RunError(f"{run.control_file}: can't be written: {error.strerror or error}") from None
+
+
+def perhaps_there(host: str | None) -> str:
+    """The words before what a resume would do, where another machine has taken the run and may do it sooner."""
+    return f"{host} does it if it is still at work, else " if host is not None else ""
 
 
 def wait_until_applied(run: Run, command: Command, offset: int) -> ev.ControlApplied | None:

@@ -236,15 +236,16 @@ def epochs_of(happened: Iterable[ev.Event]) -> int:
 
 def state_of(happened: list[ev.Event], owner: int | None, host: str | None) -> str:
     """How a run stands, see :class:`RunSummary`. :meth:`Run.holder` is asked before the events are read."""
-    if owner is not None:
-        return "paused" if is_paused(happened) else "running"
     last = next((event for event in reversed(happened) if isinstance(event, (ev.RunEnded, ev.RunStarted))), None)
-    return last.state if isinstance(last, ev.RunEnded) else without_an_end(host)
+    end = last.state if isinstance(last, ev.RunEnded) else None
+    return standing(owner, host, paused=is_paused(happened), end=end)
 
 
-def without_an_end(host: str | None) -> str:
-    """The state of a run that hasn't told its end and has no process here."""
-    return "killed" if host is None else "elsewhere"
+def standing(owner: int | None, host: str | None, *, paused: bool, end: str | None) -> str:
+    """How a run stands that has this :meth:`Run.holder`; ``end`` is what its last process told, None where nothing."""
+    if owner is not None:
+        return "paused" if paused else "running"
+    return end or ("killed" if host is None else "elsewhere")
 
 
 def is_paused(happened: list[ev.Event]) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kerascnn.errors import KerascnnError
 from kerascnn.runs import events as ev
-from kerascnn.runs.directory import OWNER_FILE, Run, list_runs, without_an_end
+from kerascnn.runs.directory import Run, list_runs, standing
 from tui.reading.ledger import Entry
 
 # A step's line is worth parsing only if it may be the last one; most of a file is steps.
@@ -118,7 +118,7 @@ def look(folder: Path, digests: Mapping[Path, Digest], now: float) -> list[tuple
     found = []
     for run in runs:
         # Asked before reading: what a process wrote before it ended is then read in any case.
-        owner, host = run.holder() if (run.path / OWNER_FILE).exists() else (None, None)
+        owner, host = run.holder()
         try:
             created = run.recipe_file.stat().st_mtime
             digest = _up_to_date(digests.get(run.path, Digest()), run.events_file)
@@ -167,11 +167,9 @@ def _up_to_date(digest: Digest, path: Path) -> Digest:
 
 
 def _state(digest: Digest, owner: int | None, host: str | None, *, age: float) -> str:
-    if owner is not None:
-        return "paused" if digest.paused else "running"
-    if digest.started is None and 0 <= age < _STARTS_WITHIN_S:
+    if owner is None and digest.started is None and 0 <= age < _STARTS_WITHIN_S:
         return "starting"
-    return digest.end or without_an_end(host)
+    return standing(owner, host, paused=digest.paused, end=digest.end)
 
 
 def _told_by_recipe(run: Run) -> tuple[str, str, int]:

@@ -7,13 +7,14 @@ import math
 from kerascnn.wording import duration, one_line
 from tui.drawing import glyphs
 from tui.drawing.plotting import number
+from tui.reading.ledger import LIVE
 from tui.reading.story import RunStory
 from tui.reading.system import Usage
 
 # Under this, a run's end is too near for an interval.
 LONG_S = 60.0
 # Of these runs more may come.
-UNDER_WAY = ("running", "paused", "starting", "elsewhere")
+UNDER_WAY = (*LIVE, "elsewhere")
 # A time left of ten years is none.
 LONGEST_S = 3e8
 
@@ -101,7 +102,7 @@ def time_left(story: RunStory) -> str:
     return f"{low} – {high} left"
 
 
-def last_word(story: RunStory, state: str) -> tuple[str, bool]:
+def last_word(story: RunStory, state: str, host: str | None) -> tuple[str, bool]:
     """The one thing to be told below the figures, and whether it is alarming."""
     if story.trouble:
         return story.trouble, True
@@ -120,7 +121,6 @@ def last_word(story: RunStory, state: str) -> tuple[str, bool]:
         more = f", {len(story.findings)} findings" if len(story.findings) > 1 else ""
         return f"⚠ {where}{found.symptom}: {found.cause} (step {found.step:,}{more}; f goes there)", True
     if state == "elsewhere":
-        host = story.run.host() or "another machine"
         return f"{host} works on it, or did until it was cut off; r goes on from the last checkpoint", False
     if story.ended is not None:
         return f"{story.ended.state}: {story.ended.message}", False

@@ -15,7 +15,7 @@ import numpy as np
 from kerascnn.errors import KerascnnError
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
-from kerascnn.runs.directory import Run, without_an_end
+from kerascnn.runs.directory import Run, standing
 from kerascnn.runs.lines import plain_line
 from kerascnn.runs.pace import Pace
 from kerascnn.wording import one_line
@@ -392,11 +392,9 @@ class RunStory:
 
     def state(self, owner: int | None, host: str | None) -> str:
         """As :class:`kerascnn.runs.directory.RunSummary` has it, or ``starting`` before the first event."""
-        if owner is not None:
-            return "paused" if self.paused else "running"
-        if self.started is None:
+        if owner is None and self.started is None:
             return "starting"
-        return self.ended.state if self.ended is not None else without_an_end(host)
+        return standing(owner, host, paused=self.paused, end=self.ended.state if self.ended is not None else None)
 
 
 def _can_be_drawn(event: ev.Event) -> bool:

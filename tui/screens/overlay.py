@@ -52,6 +52,7 @@ class OverlayScreen(ChartedScreen):
         self._curves = [Curves(story, self.smoothing) for story in self.stories]
         self._recipes: list[Recipe | str] = []
         self._differences: list[tuple[str, list[str]]] = []
+        self._holders: list[tuple[int | None, str | None]] = [(None, None)] * len(runs)
         self._shown: object = None
 
     def compose(self) -> ComposeResult:
@@ -72,11 +73,13 @@ class OverlayScreen(ChartedScreen):
 
     def tick(self) -> None:
         """Take what is new and show it. Long files are read in turns."""
+        # Asked before reading: what a process wrote before it ended is then read in any case.
+        self._holders = [story.run.holder() for story in self.stories]
         for story in self.stories:
             story.read(READ_BUDGET_S / len(self.stories))
         if any(story.behind for story in self.stories):
             self.tick_again()
-        shown = [(story.version, story.trouble, story.run.holder()) for story in self.stories]
+        shown = ([(story.version, story.trouble) for story in self.stories], self._holders)
         if shown != self._shown:
             self._shown = shown
             self.redraw()
@@ -132,9 +135,10 @@ class OverlayScreen(ChartedScreen):
 
     def _figure_rows(self) -> list[tuple[str, list[str]]]:
         stories = self.stories
+        held = zip(stories, self._holders, strict=True)
         best = [story.epochs.column("val_accuracy") for story in stories]
         return [
-            ("state", [story.trouble or story.state(*story.run.holder()) for story in stories]),
+            ("state", [story.trouble or story.state(*holder) for story, holder in held]),
             ("backend", [story.started.backend if story.started else "–" for story in stories]),
             ("epochs", [f"{len(story.epochs)}/{story.pace.epochs}" for story in stories]),
             ("best validation accuracy", [percent(_highest(values.tolist())) for values in best]),

@@ -232,7 +232,7 @@ class RunScreen(ChartedScreen):
         self.tell_keys([*first, *other, *KEYS_LOOK, *marks, *figure, *KEYS_MORE, *kill])
 
     def _tell_word(self, state: str, *, ascii_only: bool) -> None:
-        word, alarming = status.last_word(self.story, state)
+        word, alarming = status.last_word(self.story, state, self._host)
         if self.story.behind:
             word, alarming = f"reading … {self.story.share_read:.0%}", False
         asked = ", ".join(
@@ -320,7 +320,7 @@ class RunScreen(ChartedScreen):
         self._asked[command.id] = command
         owner, host = self.run.holder()
         if owner is None:
-            there = f"{host} does it if it is still at work, else " if host is not None else ""
+            there = control.perhaps_there(host)
             self.notify(f"noted: {name} {value:g}; {there}r goes on with the run and does it", markup=False)
         self._tell()
 
