@@ -226,10 +226,159 @@ def test_a_softmax_at_the_end_is_the_same_network(keras: Any, clothes: Any) -> N
     separate = keras.Model(logits.inputs, layers.Softmax()(logits.outputs[0]))
     inside = keras.Sequential([layers.Input((14, 14, 1)), logits, layers.Activation("softmax")])
     expected = kerascnn.diagnose(logits, *clothes, steps=3).losses
-    for model in (separate, inside):
+    # As mixed precision has it, and with a layer in the place of a function.
+    cast = keras.Model(
+        logits.inputs, layers.Reshape((10,))(layers.Activation("linear")(layers.Softmax()(logits.outputs[0])))
+    )
+    last = layers.Dense(10, activation=layers.Softmax(), name="logits")
+    own_softmax = keras.Model(logits.inputs, last(logits.layers[-1].input))
+    last.set_weights(logits.layers[-1].get_weights())
+    for model in (separate, inside, cast, own_softmax):
+        model.compile("adam", "sparse_categorical_crossentropy")
         found = kerascnn.diagnose(model, *clothes, steps=3)
         assert found.losses == pytest.approx(expected, rel=1e-4)
         assert found.signals[0].layers == ("conv1", "hidden", "logits")
+        assert found.findings == ()
+
+
+def test_blocks_whose_layers_have_the_same_names_are_looked_into(keras: Any, clothes: Any) -> None:
+    layers = keras.layers
+
+    def block(units: int) -> Any:
+        return keras.Sequential([layers.Dense(units, name="dense"), layers.Activation("sigmoid", name="activation")])
+
+    model = keras.Sequential([layers.Input((14, 14, 1)), layers.Flatten(), *(block(16) for _ in range(8))])
+    model.add(layers.Dense(10, name="dense"))
+    found = kerascnn.diagnose(model, *clothes)
+    assert found.findings[0].rule == "vanishing gradient"
+    assert len(found.signals[0].layers) == len(set(found.signals[0].layers)) == 9
+    assert {layer.activation for layer in found.architecture.layers[:-1]} == {"sigmoid"}
+
+
+def test_what_is_frozen_stays_so_and_its_features_are_no_pixels(keras: Any, clothes: Any) -> None:
+    layers = keras.layers
+    base = keras.Sequential([layers.Input((14, 14, 1)), layers.Conv2D(4, 3, name="base"), layers.Flatten()])
+    base.layers[0].kernel.assign(base.layers[0].kernel * 1000)
+    base.trainable = False
+    model = keras.Sequential([layers.Input((14, 14, 1)), base, layers.Dense(10, name="head")])
+    found = kerascnn.diagnose(model, *clothes, steps=3)
+    assert found.signals[0].layers == ("head",)
+    assert found.architecture.input_deviation > 5
+    assert "input scale" not in [one.rule for one in found.findings]
+
+
+def test_batch_norm_before_all_else_standardises_the_pixels(keras: Any, clothes: Any) -> None:
+    images, labels = clothes
+    layers = keras.layers
+    model = keras.Sequential([layers.Input((14, 14, 1)), layers.BatchNormalization(), network(keras)])
+    found = kerascnn.diagnose(model, (images * 255).astype(np.uint8), labels, steps=3)
+    assert found.architecture.standardised
+    assert found.findings == ()
+
+
+def test_right_answers_with_a_large_loss_are_no_illness(keras: Any, clothes: Any) -> None:
+    images, labels = clothes
+    layers = keras.layers
+    model = keras.Sequential([layers.Input((14, 14, 1)), layers.Flatten(), layers.Dense(10)])
+    found = kerascnn.diagnose(model, (images * 255).astype(np.uint8), labels, optimizer=keras.optimizers.Adam(1e-3))
+    loss, accuracy = found.at_the_end
+    assert loss > 2 * found.chance.loss
+    assert accuracy > 0.4
+    assert found.healthy
+    assert not found.undecided
+    assert [(one.severity, one.rule) for one in found.findings] == [("warning", "input scale")]
+
+
+def test_rare_and_missing_classes_are_no_illness(keras: Any, clothes: Any) -> None:
+    images, labels = clothes
+    layers = keras.layers
+    # One of ten is rare, and a head may have classes that no image has.
+    for classes, answers in ((2, labels == 6), (1000, labels)):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([layers.Input((14, 14, 1)), layers.Flatten(), layers.Dense(classes)])
+        found = kerascnn.diagnose(model, images, answers.astype(np.int64))
+        assert found.findings == ()
+        assert found.label_score is not None
+        assert found.label_score > 3
+    nobody = np.random.default_rng(0).permutation(labels == 6).astype(np.int64)
+    score = kerascnn.diagnose(model, images, nobody, steps=32).label_score
+    assert score is not None
+    assert abs(score) < 3
+
+
+def test_images_of_one_class_among_those_that_are_seen_are_refused(keras: Any, clothes: Any) -> None:
+    images, labels = clothes
+    single = np.zeros_like(labels)
+    single[np.random.default_rng(1).integers(len(single))] = 1
+    with pytest.raises(ValueError, match="of class 0: expected more steps"):
+        kerascnn.diagnose(network(keras), images, single, steps=1, batch_size=1)
+
+
+def test_a_regularizer_is_part_of_what_is_trained(keras: Any, clothes: Any) -> None:
+    fast = keras.optimizers.Adam(0.01)
+    strong = network(keras, kernel_regularizer=keras.regularizers.L2(100.0))
+    found = kerascnn.diagnose(strong, *clothes, optimizer=fast, steps=100)
+    # The penalty draws all weights to zero; the loss is that of the answers.
+    assert found.losses[-1] == pytest.approx(found.chance.loss, rel=0.02)
+    assert kerascnn.diagnose(network(keras), *clothes, optimizer=fast, steps=100).losses[-1] < 2
+
+
+def test_one_batch_begins_with_the_first_weights_of_a_model_that_is_not_built(keras: Any, clothes: Any) -> None:
+    from kerascnn.diagnosis import diagnose as module
+
+    layers = keras.layers
+    model = keras.Sequential([layers.Flatten(), layers.Dense(8, "sigmoid"), layers.Dense(10)])
+    begun = []
+    with pytest.MonkeyPatch.context() as patch:
+        trained = module.memorise_a_few
+        patch.setattr(
+            module, "memorise_a_few", lambda net, *more: (begun.append(net.get_weights()), trained(net, *more))[1]
+        )
+        copied = module.trainable_copy
+
+        def keep(*arguments: Any) -> Any:
+            copy = copied(*arguments)
+            begun.append(copy[0].get_weights())
+            return copy
+
+        patch.setattr(module, "trainable_copy", keep)
+        kerascnn.diagnose(model, *clothes, steps=2, optimizer=keras.optimizers.SGD(1e-6))
+    first, _, alone = begun
+    assert all((one == two).all() for one, two in zip(first, alone, strict=True))
+    assert not model.built
+
+
+def test_a_schedule_of_ones_own_is_copied_and_a_warm_up_waited_for(keras: Any, clothes: Any) -> None:
+    class Own(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+        def __call__(self, step: Any) -> Any:
+            return 1e-3
+
+        def get_config(self) -> dict[str, Any]:
+            return {}
+
+    adam = keras.optimizers.Adam
+    assert kerascnn.diagnose(network(keras), *clothes, optimizer=adam(Own()), steps=3).losses
+    warming = keras.optimizers.schedules.CosineDecay(0.0, 10_000, warmup_target=1e-6, warmup_steps=2000)
+    found = kerascnn.diagnose(network(keras), *clothes, optimizer=adam(warming))
+    assert found.warm_up_steps == 2000
+    assert found.undecided
+
+
+def test_a_lambda_and_a_named_loss_are_what_keras_takes_too(keras: Any, clothes: Any) -> None:
+    layers = keras.layers
+    inside = keras.Sequential([layers.Lambda(lambda x: x / 2, name="half"), network(keras)])
+    model = keras.Sequential([layers.Input((14, 14, 1)), inside])
+    named = keras.losses.SparseCategoricalCrossentropy(from_logits=True, name="ce")
+    model.compile("adam", loss=[named])
+    found = kerascnn.diagnose(model, *clothes, steps=3)
+    assert found.signals[0].layers == ("conv1", "hidden", "logits")
+    assert found.findings == ()
+
+
+@pytest.mark.parametrize("policy", ["float16", "float64", "mixed_bfloat16"])
+def test_networks_of_other_types_are_trained_as_they_are(keras: Any, clothes: Any, policy: str) -> None:
+    found = kerascnn.diagnose(network(keras, dtype=policy), *clothes, steps=3)
+    assert np.isfinite(found.losses).all()
 
 
 def test_a_loss_that_takes_logits_for_probabilities_is_warned_of(keras: Any, clothes: Any) -> None:
@@ -265,6 +414,36 @@ def without_weights(keras: Any) -> Any:
     return keras.Sequential([keras.layers.Input((14, 14, 1)), keras.layers.Flatten()])
 
 
+def frozen(keras: Any) -> Any:
+    """As a whole, whatever its last layer says: Keras's `fit` would train nothing."""
+    model = network(keras)
+    model.trainable = False
+    model.layers[-1].trainable = True
+    return model
+
+
+def only_normalised(keras: Any) -> Any:
+    layers = keras.layers
+    return keras.Sequential([layers.Input((14, 14, 1)), layers.Flatten(), layers.BatchNormalization()])
+
+
+def handing_over(keras: Any) -> Any:
+    class Block(keras.layers.Layer):  # type: ignore[misc]
+        def __init__(self, inner: Any, **options: Any) -> None:
+            super().__init__(**options)
+            self.inner = inner
+
+        def call(self, x: Any) -> Any:
+            return self.inner(x)
+
+        def get_config(self) -> dict[str, Any]:
+            return {**super().get_config(), "inner": self.inner}
+
+    layers = keras.layers
+    block = Block(layers.Conv2D(4, 3))
+    return keras.Sequential([layers.Input((14, 14, 1)), block, layers.Flatten(), layers.Dense(10)])
+
+
 def one_logit(keras: Any) -> Any:
     return keras.Sequential([keras.layers.Input((14, 14, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
 
@@ -274,8 +453,11 @@ def one_logit(keras: Any) -> Any:
     [
         (two_headed, "one output, got 2"),
         (subclassed, "a functional or sequential model, got Own"),
-        (without_weights, "trainable convolutions or dense layers, got none"),
+        (without_weights, "weights to train, got none"),
+        (frozen, "weights to train, got none"),
+        (only_normalised, "trainable convolutions or dense layers, got none"),
         (one_logit, "at least 2 classes"),
+        (handing_over, "its copy has weights that are the model's own"),
     ],
 )
 def test_a_model_of_another_kind_is_refused(keras: Any, clothes: Any, make: Any, said: str) -> None:
@@ -290,6 +472,7 @@ def test_a_model_of_another_kind_is_refused(keras: Any, clothes: Any, make: Any,
         (lambda x, y: (x[:8], y[:8]), "at least 32 images, got 8"),
         (lambda x, y: (np.where(x > 0.99, np.nan, x), y), "finite numbers, got NaN"),
         (lambda x, y: (x.astype(str), y), "x: expected numbers"),
+        (lambda x, y: ([x, x], y), "one array of images, got a list of 2"),
         (lambda x, y: (x, y[:-1]), "1600 classes, one an image, got shape"),
         (lambda x, y: (x, np.eye(10)[y]), r"y.argmax\(axis=1\)"),
         (lambda x, y: (x, y + 1), "classes from 0 to 9, got 1 to 10"),

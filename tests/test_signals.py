@@ -103,6 +103,39 @@ def test_the_figures_are_those_of_the_outputs(keras: Any) -> None:
     assert np.isnan(figures.saturated).all()
 
 
+def test_activations_are_known_in_each_of_their_forms(keras: Any) -> None:
+    from kerascnn.diagnosis.signals import kernel_layers
+
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            layers.Input((16, 16, 1)),
+            layers.Conv2D(2, 3),
+            layers.ReLU(6.0),
+            layers.Conv2D(2, 3, activation=layers.ReLU()),
+            layers.Conv2D(2, 3),
+            layers.MaxPooling2D(),
+            layers.ReLU(),
+            layers.Conv2D(2, 3),
+            layers.MaxPooling2D(),
+            layers.Conv2D(2, 1),
+        ]
+    )
+    assert [layer.activation for layer in kernel_layers(model)] == ["relu6", "relu", "relu", "linear", "linear"]
+
+
+def test_channels_are_counted_where_they_are(keras: Any) -> None:
+    from kerascnn.diagnosis.signals import Probe, kernel_layers
+
+    if keras.backend.backend() == "tensorflow":
+        pytest.skip("TensorFlow has no such convolution on CPUs")
+    convolution = keras.layers.Conv2D(8, 3, activation="relu", data_format="channels_first")
+    model = keras.Sequential([keras.layers.Input((1, 8, 8)), convolution, keras.layers.Flatten()])
+    convolution.bias.assign(np.array([1] + [-1e4] * 7, dtype=np.float32))
+    images = np.random.default_rng(0).random((4, 1, 8, 8), dtype=np.float32)
+    assert Probe(kernel_layers(model), images).look().dead[0] == 7 / 8
+
+
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
 def test_units_in_the_flat_part_are_counted(keras: Any, activation: str) -> None:
     from kerascnn.diagnosis.signals import Probe, kernel_layers

@@ -168,6 +168,9 @@ def _headline(found: Diagnosis) -> str:
         needed = found.steps_for_a_verdict
         takes = f"; a verdict takes {needed:,} steps of {found.batch_size} images" if found.steps < needed else ""
         return f"too few steps to say: it {'was better and is back' if relapsed else 'is still'} at chance{takes}"
+    loss, accuracy = found.at_the_end
+    if found.healthy and loss > found.chance.loss:
+        return f"it learns: {percent(accuracy)} right, with a loss of {loss / found.chance.loss:.1f} times chance"
     if found.healthy:
         return "it learns" if not found.findings else "it learns, with a warning"
     return f"it does not learn: {found.findings[0].rule}"

@@ -32,7 +32,8 @@ class LayerFacts:
 class Architecture:
     """A network's layers with kernels, and what it has besides.
 
-    ``input_mean`` and ``input_deviation`` are of what enters the first of those layers.
+    ``input_mean`` and ``input_deviation`` are of what enters the first of those layers: the images, scaled, or with
+    ``features`` what frozen layers before it make of them.
     """
 
     layers: tuple[LayerFacts, ...]
@@ -42,6 +43,7 @@ class Architecture:
     standardised: bool
     input_mean: float
     input_deviation: float
+    features: bool = False
 
     @property
     def activation(self) -> str:
@@ -74,12 +76,13 @@ def read_architecture(model: keras.Model, layers: Sequence[KernelLayer], pixels:
     """Read a network with its initial weights; ``pixels`` are a few of the images that it is to learn."""
     import keras
 
-    from kerascnn.diagnosis.signals import nodes_of
+    from kerascnn.diagnosis.signals import kernel_of, nodes_of
 
     operations = [node.operation for node in nodes_of(model)]
     kinds = {type(operation).__name__ for operation in operations}
     dropped = [float(layer.rate) for layer in operations if isinstance(layer, keras.layers.Dropout)]
-    entering = _entering(layers[0], pixels)
+    up_to_first = keras.Model(keras.utils.get_source_inputs(layers[0].input), layers[0].input)
+    entering = _output_in_training(up_to_first, pixels)
     return Architecture(
         layers=tuple(_facts(layer) for layer in layers),
         batch_norm=bool(kinds & {"BatchNormalization", "LayerNormalization", "GroupNormalization"}),
@@ -88,15 +91,18 @@ def read_architecture(model: keras.Model, layers: Sequence[KernelLayer], pixels:
         standardised=abs(float(entering.mean())) < 0.2 and 0.5 < float(entering.std()) < 2,
         input_mean=float(entering.mean()),
         input_deviation=float(entering.std()),
+        features=any(kernel_of(node.operation) is not None for node in nodes_of(up_to_first)),
     )
 
 
-def _entering(layer: KernelLayer, pixels: Pixels) -> Any:
-    import keras
+def _output_in_training(model: keras.Model, pixels: Pixels) -> Any:
+    """With this batch's statistics in BatchNorm, which has no others before a training; nothing is assigned."""
     from keras import ops
 
-    up_to_it = keras.Model(keras.utils.get_source_inputs(layer.input), layer.input)
-    values = up_to_it(ops.convert_to_tensor(pixels), training=False)
+    trained, others = (
+        [variable.value for variable in group] for group in (model.trainable_variables, model.non_trainable_variables)
+    )
+    values, _ = model.stateless_call(trained, others, ops.convert_to_tensor(pixels), training=True)
     return np.asarray(ops.convert_to_numpy(ops.stop_gradient(values)), np.float64)
 
 

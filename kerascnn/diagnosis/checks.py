@@ -24,7 +24,8 @@ Array = NDArray[Any]
 def label_score(images: Array, labels: Labels, classes: int) -> float | None:
     """How far above chance a linear classifier of coarse images comes, in standard deviations.
 
-    It is fitted by ridge regression to one half and judged on the other. None where there are too few images.
+    It is fitted by ridge regression to one half and judged on the other, where each class counts the same: with one
+    that is rare, the commonest alone would be mostly right. None where there are too few images.
     """
     images, labels = images[:MOST_IMAGES], labels[:MOST_IMAGES]
     if len(images) < FEWEST_IMAGES:
@@ -34,14 +35,26 @@ def label_score(images: Array, labels: Labels, classes: int) -> float | None:
     features = (features - features.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
     half = len(features) // 2
     train, test = features[:half], features[half:]
+    frequencies = np.bincount(labels[:half], minlength=classes)
+    # Of each image, so that those of a class have the same weight together, and all have that of their number.
+    weight = half / (np.count_nonzero(frequencies) * frequencies[labels[:half]])
     targets = np.eye(classes)[labels[:half]]
-    ridge = train.T @ train + half / 10 * np.eye(train.shape[1])
-    weights = np.linalg.solve(ridge, train.T @ (targets - targets.mean(axis=0)))
-    answers = (test @ weights + targets.mean(axis=0)).argmax(axis=1)
-    # What the commonest class alone would get, and how much that varies.
-    share = min(max(float(np.bincount(labels[half:]).max()) / len(test), 1 / classes), 1 - 1 / len(test))
-    deviation_of_share = math.sqrt(share * (1 - share) / len(test))
-    return float(((answers == labels[half:]).mean() - share) / deviation_of_share)
+    middle, level = (np.average(values, axis=0, weights=weight) for values in (train, targets))
+    weighted = (train - middle).T * weight
+    ridge = weighted @ (train - middle) + half / 10 * np.eye(train.shape[1])
+    weights = np.linalg.solve(ridge, weighted @ (targets - level))
+    return _above_chance(((test - middle) @ weights + level).argmax(axis=1), labels[half:], classes)
+
+
+def _above_chance(answers: Array, labels: Labels, classes: int) -> float:
+    """What is right of each class beyond how often it is answered, summed, in standard deviations of luck."""
+    images = np.bincount(labels, minlength=classes)
+    right = np.bincount(labels[answers == labels], minlength=classes)
+    answered = np.bincount(answers, minlength=classes) / len(answers)
+    there = images > 0
+    images, right, answered = images[there], right[there], answered[there]
+    deviation = math.sqrt(float((answered * (1 - answered) / images).sum()))
+    return float((right / images - answered).sum()) / deviation if deviation else 0.0
 
 
 def _coarse(images: Array) -> Array:

@@ -11,8 +11,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerascnn.diagnosis.signals import activation_of, graph_of, kernel_of, nodes_of
+from kerascnn.diagnosis.signals import Node, activation_of, graph_of, kernel_of, nodes_of
 from kerascnn.training.backend import tensorflow_left_alone
+
+# What may come after a softmax and leaves its probabilities as they are: layers, and operations by their class.
+PASSING = ("Activation", "Identity", "Reshape", "Flatten", "Squeeze", "Cast")
 
 
 @contextmanager
@@ -46,8 +49,7 @@ def trainable_copy(model: keras.Model, shape: tuple[int, ...], seed: int) -> tup
     Raises:
         ValueError: the model is of another kind, or one of its layers can't be copied.
     """
-    if not isinstance(model, keras.Sequential) and not hasattr(model, "_run_through_graph"):
-        raise ValueError(f"expected a functional or sequential model, got {_kind(model)}: its layers can't be followed")
+    check_kind(model)
     copy = _clone(model)
     if not copy.built:
         copy.build((None, *shape))
@@ -57,34 +59,94 @@ def trainable_copy(model: keras.Model, shape: tuple[int, ...], seed: int) -> tup
         generator = getattr(layer, "seed_generator", None)
         if generator is not None:
             generator.state.assign(np.array([seed % 2**31, number], dtype=np.int64))
-    graph = graph_of(copy)
-    for what, tensors in (("input", graph.inputs), ("output", graph.outputs)):
+    _name_apart(copy)
+    return _ending_in_logits(graph_of(copy))
+
+
+def check_kind(model: keras.Model) -> None:
+    """Tell what can be followed and trained, before anything is copied.
+
+    Raises:
+        ValueError: the model is neither functional nor sequential, has several inputs or outputs, or all is frozen.
+    """
+    if not isinstance(model, keras.Sequential) and not hasattr(model, "_run_through_graph"):
+        raise ValueError(f"expected a functional or sequential model, got {_kind(model)}: its layers can't be followed")
+    # A sequential model that isn't built has one of each, and doesn't know them yet.
+    for what, tensors in (("input", model.inputs), ("output", model.outputs)) if model.built else ():
         if len(tensors) != 1:
             raise ValueError(f"expected a model with one {what}, got {len(tensors)}")
-    return _ending_in_logits(graph)
+    if not model.trainable_variables and (model.built or not model.trainable):
+        raise ValueError("expected a model with weights to train, got none: is its `trainable` or its layers' False?")
 
 
 def _clone(model: keras.Model) -> keras.Model:
-    for layer in model._flatten_layers(include_self=False):
+    layers = model._flatten_layers(include_self=False)
+    for layer in layers:
         followed = isinstance(layer, keras.Sequential) or hasattr(layer, "_run_through_graph")
         if isinstance(layer, keras.Model) and not followed:
             raise ValueError(f"{layer.name}: expected a functional or sequential model inside, got {_kind(layer)}")
+    # A Lambda's function is here already; out of a configuration Keras takes it for code that came with a file.
+    lambdas = any(isinstance(layer, keras.layers.Lambda) for layer in layers)
+    options: dict[str, Any] = {"clone_function": _made_again, "recursive": True} if lambdas else {}
     try:
         with tensorflow_left_alone():
-            copy: keras.Model = keras.models.clone_model(model)
+            copy: keras.Model = keras.models.clone_model(model, **options)
     except Exception as error:
         # Whatever a layer's own code stumbles over when it is made again from its configuration.
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(f"the model can't be copied to be trained: {reason}") from error
+    theirs = {id(variable) for variable in model.variables}
+    if any(id(variable) in theirs for variable in copy.variables):
+        raise ValueError(
+            "the model can't be copied to be trained: its copy has weights that are the model's own; a layer's "
+            "`get_config` hands over a layer, where it should hand over what that is made from"
+        )
     return copy
+
+
+def _made_again(layer: keras.layers.Layer) -> keras.layers.Layer:
+    if not isinstance(layer, keras.layers.Lambda):
+        return type(layer).from_config(layer.get_config())
+    return keras.layers.Lambda(
+        layer.function,
+        output_shape=layer._output_shape,
+        mask=layer.mask,
+        arguments=layer.arguments,
+        name=layer.name,
+        dtype=layer.dtype_policy,
+    )
+
+
+def _name_apart(copy: keras.Model) -> None:
+    """Give what shares a name in models inside one of its own: one graph of all layers can't have both."""
+    taken: set[str] = set()
+    for operation in _operations(copy):
+        name, number = operation.name, 1
+        while name in taken:
+            number += 1
+            name = f"{operation.name}_{number}"
+        operation.name = name
+        taken.add(name)
+
+
+def _operations(model: keras.Model) -> list[Any]:
+    """What a model is made of, its own before that of models inside."""
+    own: list[Any] = []
+    inside: list[keras.Model] = []
+    for operation in getattr(getattr(model, "_functional", model), "operations", ()):
+        (inside if isinstance(operation, keras.Model) else own).append(operation)
+    return own + [operation for one in inside for operation in _operations(one)]
 
 
 def _take_weights(copy: keras.Model, model: keras.Model) -> None:
     theirs, ours = model.weights, copy.weights
     if [tuple(v.shape) for v in theirs] != [tuple(v.shape) for v in ours]:
         raise ValueError("the model can't be copied to be trained: its copy has other weights")
+    trained = {id(variable) for variable in model.trainable_variables}
     for own, other in zip(ours, theirs, strict=True):
         own.assign(ops.convert_to_numpy(other.value))
+        # A weight can be frozen by itself, whatever its layer says.
+        own.trainable = id(other) in trained
     for layer in copy._flatten_layers(include_self=False):
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
@@ -92,18 +154,35 @@ def _take_weights(copy: keras.Model, model: keras.Model) -> None:
 
 def _ending_in_logits(graph: keras.Model) -> tuple[keras.Model, bool]:
     output = graph.outputs[0]
-    last = next(node for node in nodes_of(graph) if any(tensor is output for tensor in node.outputs))
+    last, after = _last_that_computes(graph)
     activation = activation_of(last.operation)
     if activation in ("sigmoid", "hard_sigmoid", "tanh"):
         raise ValueError(f"expected logits or a softmax at the end, got {activation} of {last.operation.name}")
-    if activation == "softmax":
-        if kernel_of(last.operation) is None:
-            output = last.input_tensors[0]
-        else:
-            last.operation.activation = keras.activations.linear
+    if activation == "softmax" and kernel_of(last.operation) is not None:
+        # One that is a layer has to go before a function can take its place.
+        del last.operation.activation
+        last.operation.activation = keras.activations.linear
+    elif activation == "softmax":
+        output = last.input_tensors[0]
+        for node in after:
+            output = node.operation(output)
     if len(output.shape) != 2 or output.shape[1] is None or output.shape[1] < 2:
         raise ValueError(f"expected an output of shape (images, classes), at least 2 classes, got {output.shape}")
     return keras.Model(graph.inputs, output), activation == "softmax"
+
+
+def _last_that_computes(graph: keras.Model) -> tuple[Node, list[Node]]:
+    """The node that makes the output, and those after it that only reshape or cast it."""
+    makers = {id(tensor): node for node in nodes_of(graph) for tensor in node.outputs}
+    node = makers[id(graph.outputs[0])]
+    after: list[Node] = []
+    while type(node.operation).__name__ in PASSING and activation_of(node.operation) == "linear":
+        before = makers.get(id(node.input_tensors[0]))
+        if before is None:
+            break
+        after.insert(0, node)
+        node = before
+    return node, after
 
 
 def _kind(model: Any) -> str:

@@ -16,7 +16,7 @@ from kerascnn.data.formats import Labels
 from kerascnn.diagnosis import BATCH_SIZE, STEPS
 from kerascnn.diagnosis.architecture import Architecture, read_architecture
 from kerascnn.diagnosis.checks import label_score, mixing
-from kerascnn.diagnosis.copying import randomness_put_back, trainable_copy
+from kerascnn.diagnosis.copying import check_kind, randomness_put_back, trainable_copy
 from kerascnn.diagnosis.findings import Finding, find
 from kerascnn.diagnosis.measures import MEASURES
 from kerascnn.diagnosis.one_batch import memorise_a_few
@@ -57,7 +57,7 @@ class Diagnosis:
     architecture: Architecture
     label_score: float | None
     warm_up_steps: int = 0
-    """Of the recipe's schedule; they don't count for a verdict."""
+    """Of the learning rate's schedule; they don't count for a verdict."""
     one_batch: Overfit | None = None
     """Whether the untrained network can memorise a few images; None where it learns, and has answered already."""
 
@@ -70,8 +70,15 @@ class Diagnosis:
     def undecided(self) -> bool:
         """Whether the run was too short: the loss is still that of chance, and no cause rules out that it leaves it."""
         gate = the_rules().gate
-        last = self.losses[-gate.window :]
-        return self.healthy and sum(last) / len(last) >= gate.loss_share * self.chance.loss
+        loss, accuracy = self.at_the_end
+        answers = gate.answers(accuracy, self.chance.accuracy)
+        return self.healthy and not answers and loss >= gate.loss_share * self.chance.loss
+
+    @property
+    def at_the_end(self) -> tuple[float, float]:
+        """Mean loss and accuracy over the last steps, as many as the gate looks at."""
+        last = min(the_rules().gate.window, self.steps)
+        return sum(self.losses[-last:]) / last, sum(self.accuracies[-last:]) / last
 
     @property
     def steps_for_a_verdict(self) -> int:
@@ -165,12 +172,20 @@ def examine(
     """
     if steps < 1 or batch_size < 1:
         raise ValueError(f"expected steps and batch_size of at least 1, got {steps} and {batch_size}")
+    check_kind(model)
     images = _images(x)
     with randomness_put_back(seed):
         network, softmax = trainable_copy(model, images.shape[1:], seed)
+        # A model that isn't built has no weights yet: those of its copy are the first ones.
+        drawn = None if model.built else [ops.convert_to_numpy(variable.value) for variable in network.weights]
         labels = _labels(y, images, network)
         chosen = random_for(seed, 0).permutation(len(images))[: max(steps * batch_size, FEWEST_IMAGES)]
         images, labels = images[chosen], labels[chosen]
+        if len(np.unique(labels)) == 1:
+            raise ValueError(
+                f"y: all of the {len(labels):,} images that {steps} steps of {batch_size} see are of class "
+                f"{labels[0]}: expected more steps, or images of each class"
+            )
         classes = int(network.outputs[0].shape[1])
         with tensorflow_left_alone():
             copy = _copied(optimizer, model)
@@ -178,7 +193,7 @@ def examine(
             chance=Chance.of_labels(labels, classes),
             architecture=_architecture(network, images),
             base_rate=float(ops.convert_to_numpy(copy.learning_rate)),
-            warm_up_steps=recipe.train.warm_up.steps if recipe is not None else 0,
+            warm_up_steps=recipe.train.warm_up.steps if recipe is not None else _warm_up_steps(copy),
             label_score=label_score(images, labels, classes),
             mixing=mixing(network, _few(images)),
             misfit=_misfit(model, loss, softmax),
@@ -190,6 +205,8 @@ def examine(
         if not by_heart or record.diverged or (found.healthy and not found.undecided):
             return found
         untrained, _ = trainable_copy(model, images.shape[1:], seed)
+        if drawn is not None:
+            untrained.set_weights(drawn)
         with tensorflow_left_alone():
             one_batch = memorise_a_few(untrained, _copied(optimizer, model), images, labels, watch)
         return replace(
@@ -331,6 +348,8 @@ def _few(images: Array) -> Array:
 
 
 def _images(x: Any) -> Array:
+    if isinstance(x, dict) or (isinstance(x, (list, tuple)) and x and len(np.shape(x[0])) > 3):
+        raise ValueError(f"x: expected one array of images, got a {type(x).__name__} of {len(x)}")
     images = np.asarray(x)
     if images.dtype.kind not in "uifb" or images.ndim < 2:
         raise ValueError(f"x: expected numbers of shape (images, …), got {images.dtype} of shape {images.shape}")
@@ -377,20 +396,41 @@ def _copied(asked: keras.optimizers.Optimizer | str | None, model: keras.Model) 
         return keras.optimizers.get(asked)
     if not isinstance(asked, keras.optimizers.Optimizer):
         raise ValueError(f"optimizer: expected one of Keras's or its name, got {type(asked).__name__}")
-    copy: keras.optimizers.Optimizer = type(asked).from_config(asked.get_config())
+    config = asked.get_config()
+    schedule = getattr(asked, "_learning_rate", None)
+    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        # It has no state, and somebody's own can't be found by its name.
+        config["learning_rate"] = schedule
+    try:
+        copy: keras.optimizers.Optimizer = type(asked).from_config(config)
+    except Exception as error:
+        # Whatever somebody's own optimizer stumbles over.
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"optimizer: it can't be copied: {reason}") from error
     return copy
+
+
+def _warm_up_steps(optimizer: keras.optimizers.Optimizer) -> int:
+    """Those of a Keras schedule that begins with a warm-up."""
+    return int(getattr(getattr(optimizer, "_learning_rate", None), "warmup_steps", None) or 0)
 
 
 def _misfit(model: keras.Model, asked: Any, softmax: bool) -> bool:
     """Whether a loss takes the model's logits for probabilities, or its softmax for logits."""
     if asked is None:
         asked = getattr(model, "loss", None) if getattr(model, "compiled", False) else None
+    if isinstance(asked, dict):
+        asked = list(asked.values())
+    # Keras takes a list or a dict of losses by their outputs, of which there is one here.
+    if isinstance(asked, (list, tuple)) and len(asked) == 1:
+        asked = asked[0]
     if asked is None:
         return False
-    name = asked if isinstance(asked, str) else getattr(asked, "name", None) or getattr(asked, "__name__", str(asked))
-    if str(name) not in CROSS_ENTROPIES:
-        expected = "sparse_categorical_crossentropy or categorical_crossentropy"
-        raise ValueError(f"loss: expected {expected}, got {name!r}")
+    if not isinstance(asked, (keras.losses.SparseCategoricalCrossentropy, keras.losses.CategoricalCrossentropy)):
+        name = asked if isinstance(asked, str) else getattr(asked, "__name__", type(asked).__name__)
+        if name not in CROSS_ENTROPIES:
+            expected = "sparse_categorical_crossentropy or categorical_crossentropy"
+            raise ValueError(f"loss: expected {expected}, got {name!r}")
     from_logits = getattr(asked, "from_logits", None)
     if from_logits is None:
         from_logits = getattr(asked, "_fn_kwargs", {}).get("from_logits", False)

@@ -143,6 +143,8 @@ def _at_chance(window: Window, record: Record, gate: Gate) -> bool:
 
 def _worse_than_chance(window: Window, record: Record, gate: Gate) -> bool:
     times_chance = window.loss / record.chance.loss
+    if gate.answers(window.accuracy, record.chance.accuracy):
+        return False
     wrong = window.accuracy <= gate.worse_accuracy * record.chance.accuracy
     return times_chance > gate.enormous_loss or (wrong and times_chance > gate.worse_loss)
 

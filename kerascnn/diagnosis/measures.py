@@ -110,8 +110,16 @@ def _equal_units(record: Record) -> Measured | None:
     return Measured(len(equal) / len(hidden), 0, equal[0] if equal else None)
 
 
-def _input(record: Record) -> Measured:
+def _first_loss(record: Record) -> Measured:
+    """Over ln C: before a network knows how frequent the classes are, they are all alike to it."""
+    return Measured(record.first_loss / math.log(record.chance.classes), 1)
+
+
+def _input(record: Record) -> Measured | None:
+    """None where frozen layers make features of the images: how those are scaled isn't the images' doing."""
     architecture = record.architecture
+    if architecture.features:
+        return None
     size = max(abs(architecture.input_mean), architecture.input_deviation)
     return Measured(size, 0, architecture.layers[0].name)
 
@@ -146,7 +154,7 @@ MEASURES: dict[str, Measure] = {
     "dead now": lambda r: _largest([_latest(r)], _dead),
     "saturated now": lambda r: _largest([_latest(r)], _saturated),
     "largest step": lambda r: _largest(r.looks, _steps),
-    "loss at start over chance": lambda r: Measured(r.first_loss / r.chance.loss, 1),
+    "loss at start over chance": _first_loss,
     "loss now over chance": lambda r: _loss_now(r, LOSS_WINDOW),
     "lowest loss over chance": _lowest_loss,
     "loss that is no number": lambda r: Measured(float(r.diverged), r.step),

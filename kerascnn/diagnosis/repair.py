@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kerascnn.catalog import change_recipe
 from kerascnn.diagnosis.findings import Advice
+from kerascnn.diagnosis.measures import FROM_ZERO
 from kerascnn.diagnosis.rules import Value, the_rules
 from kerascnn.errors import RecipeError
 from kerascnn.recipe import Recipe
@@ -237,8 +238,7 @@ def candidates(recipe: Recipe, base: Candidate, found: Diagnosis) -> list[Candid
 def judge(found: Diagnosis, seed: int) -> Training:
     """What a short training came to."""
     gate = the_rules().gate
-    last = min(gate.window, found.steps)
-    loss, accuracy = (sum(values[-last:]) / last for values in (found.losses, found.accuracies))
+    loss, accuracy = found.at_the_end
     outcome: Outcome = "stays at chance"
     if not math.isfinite(loss):
         outcome = "diverges"
@@ -301,9 +301,9 @@ def _advice(name: str, now: Mapping[str, Any]) -> Advice:
 def _first_step(found: Diagnosis, now: Mapping[str, Any]) -> float:
     """The largest change of a layer over its weights at the first step, as it were without a warm-up.
 
-    That is taken with the initial weights, before it can have done any harm.
+    That is taken with the initial weights, before it can have done any harm; beside weights of zero it says nothing.
     """
-    steps = [value for value in found.signals[0].update_over_weight if value and math.isfinite(value)]
+    steps = [value for value in found.signals[0].update_over_weight if value and value <= FROM_ZERO]
     share = now["train.warm_up.factor"] if now["train.warm_up.steps"] else 1.0
     return max(steps) / share if steps else HEALTHY_STEP
 

@@ -101,6 +101,7 @@ class Gate(_Data):
     worse_loss: float = Field(gt=1)
     worse_accuracy: float = Field(ge=1)
     enormous_loss: float = Field(gt=1)
+    answered_share: float = Field(gt=0, lt=1)
     source: str
     unknown: str
 
@@ -115,6 +116,10 @@ class Gate(_Data):
     def least_steps(self, *, spent: bool) -> int:
         """How many steps at the full learning rate it takes for any verdict but that of a loss that is no number."""
         return self.fewest if spent else self.warm_up
+
+    def answers(self, accuracy: float, at_chance: float) -> bool:
+        """Whether so much is right that a network learns, whatever its loss is."""
+        return accuracy - at_chance > self.answered_share * (1 - at_chance)
 
 
 class Rules(_Data):

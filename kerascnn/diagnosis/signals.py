@@ -46,6 +46,12 @@ TRANSPARENT = (
     keras.layers.LayerNormalization,
     keras.layers.GroupNormalization,
     keras.layers.Dropout,
+    keras.layers.MaxPooling1D,
+    keras.layers.MaxPooling2D,
+    keras.layers.MaxPooling3D,
+    keras.layers.AveragePooling1D,
+    keras.layers.AveragePooling2D,
+    keras.layers.AveragePooling3D,
 )
 
 Figures = NDArray[np.float64]
@@ -151,16 +157,21 @@ def kernel_of(operation: Any) -> Any:
 def activation_of(operation: Any) -> str:
     """The activation that an operation applies, by its name in Keras; ``linear`` where it applies none."""
     function = getattr(operation, "activation", None)
+    if isinstance(function, keras.layers.Layer):
+        return activation_of(function)
     if function is not None:
         return str(getattr(function, "__name__", type(function).__name__))
     if isinstance(operation, keras.layers.ReLU):
-        plain = not operation.negative_slope and not operation.threshold and operation.max_value is None
-        return "relu" if plain else "leaky_relu"
+        plain = not operation.negative_slope and not operation.threshold
+        return {None: "relu", 6.0: "relu6"}.get(operation.max_value, "leaky_relu") if plain else "leaky_relu"
     return ACTIVATIONS.get(type(operation).__name__, "linear")
 
 
 def _judged_by(node: Node, consumers: dict[int, list[Node]]) -> Node:
-    """The node whose output tells what a layer passes on: its own, or an activation's after it, through BatchNorm."""
+    """The node whose output tells what a layer passes on: its own, or an activation's after it.
+
+    BatchNorm, dropout and pooling may stand between.
+    """
     following = node
     while activation_of(following.operation) == "linear":
         after = consumers.get(id(following.outputs[0]), [])
@@ -182,6 +193,7 @@ class Probe:
         inputs = keras.utils.get_source_inputs(layers[0].output)
         self._model = keras.Model(inputs, [layer.output for layer in layers])
         self._activations = [layer.activation for layer in layers]
+        self._channels = [_channel_axis(layer) for layer in layers]
         self._pixels = ops.convert_to_tensor(pixels)
         self._figures = _compiled(self._compute)
 
@@ -198,17 +210,24 @@ class Probe:
         # Without assigning anything: BatchNorm takes this batch's statistics and leaves its averages alone.
         outputs, _ = self._model.stateless_call(trainable, others, pixels, training=True)
         outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-        pairs = zip(outputs, self._activations, strict=True)
-        columns = [ops.stack(_figures_of(ops.cast(output, "float32"), name)) for output, name in pairs]
+        triples = zip(outputs, self._activations, self._channels, strict=True)
+        columns = [ops.stack(_figures_of(ops.cast(output, "float32"), name, axis)) for output, name, axis in triples]
         return ops.stack(columns, axis=1)
 
 
-def _figures_of(output: Any, activation: str) -> list[Any]:
+def _channel_axis(layer: KernelLayer) -> int:
+    """Where a layer's output has its channels, counted from the end."""
+    first = getattr(layer.layer, "data_format", None) == "channels_first"
+    return 1 - len(layer.output.shape) if first else -1
+
+
+def _figures_of(output: Any, activation: str, channel_axis: int) -> list[Any]:
     nothing = ops.convert_to_tensor(np.float32(np.nan))
     between = ops.sqrt(ops.mean(ops.var(output, axis=0)))
     dead = saturated = nothing
     if activation in ("relu", "relu6"):
-        highest = ops.max(output, axis=tuple(range(len(output.shape) - 1)))
+        places = tuple(axis for axis in range(-len(output.shape), 0) if axis != channel_axis)
+        highest = ops.max(output, axis=places)
         dead = ops.mean(ops.cast(highest <= 0, "float32"))
     elif activation == "sigmoid":
         saturated = ops.mean(ops.cast(4 * output * (1 - output) < FLAT, "float32"))

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kerascnn.data.batches import random_for
 from kerascnn.data.dataset import Dataset, absolute, classes_of, require
 from kerascnn.data.formats import Labels, Pixels
@@ -128,19 +130,22 @@ def diagnose_file(
         BackendError, DatasetError: the backend or the dataset isn't here.
     """
     backends.activate(backends.choose_backend(options.backend).name, options.device)
-    model = _read_model(path)
+    model = _read_model(path, tell)
     if not model.built:
         raise UsageError(f"{path}: expected a model that knows the shape of its input; build it before it is saved")
+    if len(model.inputs) != 1:
+        raise UsageError(f"{path}: expected a model with one input, got {len(model.inputs)}")
     shape = tuple(model.inputs[0].shape[1:])
-    if len(model.inputs) != 1 or len(shape) != 3 or None in shape or shape[2] not in (1, 3):
-        raise UsageError(f"{path}: expected one input of height, width and 1 or 3 channels, got {shape}")
+    if len(shape) != 3 or None in shape or shape[2] not in (1, 3):
+        raise UsageError(f"{path}: expected an input of height, width and 1 or 3 channels, got {shape}")
     name = absolute(dataset)
     require(name, options.data_dir, download=options.download)
     classes = classes_of(name) or model.outputs[0].shape[-1]
     recipe = Recipe(name="network", builder="file", dataset=name, input_shape=shape, classes=classes)
-    pixels, labels = _some(read_dataset(recipe, options, tell), steps * batch_size, seed)
-    fed = (pixels / 255.0 if unit else pixels, labels)
-    return _diagnose(model, fed, batch_size, seed, steps, listener, watch=watch)
+    scaled = np.dtype(np.float32) if unit else None
+    pixels, labels = _some(read_dataset(recipe, options, tell), steps * batch_size, seed, scaled)
+    fed = np.divide(pixels, 255, dtype=scaled) if unit else pixels
+    return _diagnose(model, (fed, labels), batch_size, seed, steps, listener, watch=watch)
 
 
 def _diagnose(
@@ -177,10 +182,12 @@ def _diagnose(
         raise UsageError(str(error)) from error
 
 
-def _some(dataset: Dataset, count: int, seed: int) -> tuple[Pixels, Labels]:
+def _some(dataset: Dataset, count: int, seed: int, scaled: np.dtype[np.float32] | None = None) -> tuple[Pixels, Labels]:
+    """Images to be diagnosed on; ``scaled`` is what they will be turned into, if they are."""
     chosen = random_for(seed, 0).permutation(len(dataset.train))[:count]
     # They are in memory all at once, and once more in the order of the short run.
-    needed, there = 2 * len(chosen) * math.prod(dataset.train.shape), free_memory()
+    bytes_each = 2 if scaled is None else 1 + 2 * scaled.itemsize
+    needed, there = bytes_each * len(chosen) * math.prod(dataset.train.shape), free_memory()
     if needed > there:
         raise UsageError(
             f"{len(chosen):,} images of {'×'.join(map(str, dataset.train.shape))} take {needed / 1e9:.1f} GB, and "
@@ -190,7 +197,7 @@ def _some(dataset: Dataset, count: int, seed: int) -> tuple[Pixels, Labels]:
     return dataset.train.read(chosen), dataset.train.labels[chosen]
 
 
-def _read_model(path: Path) -> keras.Model:
+def _read_model(path: Path, tell: Tell) -> keras.Model:
     import keras
 
     if path.suffix != ".keras":
@@ -201,7 +208,12 @@ def _read_model(path: Path) -> keras.Model:
         with warnings.catch_warnings():
             # The diagnosis begins with an optimizer without state, as one that was compiled and never trained has.
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
-            model = keras.models.load_model(path, safe_mode=True)
+            try:
+                model = keras.models.load_model(path, safe_mode=True)
+            except (TypeError, ValueError):
+                # It may be only what it was compiled with that isn't Keras's: a loss, a metric.
+                model = keras.models.load_model(path, safe_mode=True, compile=False)
+                tell(f"{path.name}: what it was compiled with can't be read, so it gets Keras's own Adam")
     except Exception as error:
         # Keras, zipfile and HDF5 each raise whatever they stumble over in a file that isn't theirs.
         reason = str(error).strip().partition("\n")[0] or type(error).__name__

@@ -2,13 +2,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, overload
 
 from keras import activations as activations
 from keras import backend as backend
 from keras import config as config
 from keras import initializers as initializers
 from keras import layers as layers
+from keras import losses as losses
 from keras import mixed_precision as mixed_precision
 from keras import models as models
 from keras import ops as ops
@@ -27,6 +28,7 @@ class Variable:
     shape: tuple[int, ...]
     value: Any
     _value: Any
+    trainable: bool
     def assign(self, value: Any) -> Any: ...
     def __rmul__(self, other: Any) -> Any: ...
 
@@ -40,6 +42,7 @@ class Model(layers.Layer):
     inputs: list[KerasTensor]
     outputs: list[KerasTensor]
     built: bool
+    losses: list[Any]
     layers: list[layers.Layer]
     _nodes_by_depth: dict[int, list[Any]]
     variables: list[Variable]
@@ -50,14 +53,20 @@ class Model(layers.Layer):
     output_shape: tuple[int | None, ...]
     def build(self, input_shape: Sequence[int | None]) -> None: ...
     def __call__(self, x: Any, training: bool = ...) -> Any: ...
+    def set_weights(self, weights: list[Any]) -> None: ...
     def save(self, filepath: str | Path) -> None: ...
     def save_weights(self, filepath: str | Path) -> None: ...
     def load_weights(self, filepath: str | Path) -> None: ...
     def predict_on_batch(self, x: Any) -> Any: ...
     def zero_grad(self) -> None: ...
+    @overload
     def stateless_call(
-        self, trainable: list[Any], non_trainable: list[Any], x: Any, training: bool = ...
+        self, trainable: list[Any], non_trainable: list[Any], x: Any, *, training: bool
     ) -> tuple[Any, list[Any]]: ...
+    @overload
+    def stateless_call(
+        self, trainable: list[Any], non_trainable: list[Any], x: Any, *, training: bool, return_losses: Literal[True]
+    ) -> tuple[Any, list[Any], list[Any]]: ...
 
 class Sequential(Model): ...
 

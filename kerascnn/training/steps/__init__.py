@@ -35,8 +35,9 @@ class Steps(Protocol):
             observe: whether the gradients' norms are wanted. A compiled step has them in any case.
 
         Returns:
-            The batch's mean loss, its number of right answers, and the L2 norms of the loss's gradients by the observed
-            variables, as tensors of the backend; None for norms that nobody wanted.
+            The batch's mean cross-entropy, its number of right answers, and the L2 norms of the loss's gradients by the
+            observed variables, as tensors of the backend; None for norms that nobody wanted. What regularizers of the
+            network add to the loss is in its gradients alone.
         """
 
     def evaluate(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
@@ -93,6 +94,14 @@ def count_right(labels: Any, logits: Any) -> Any:
     """How many images have their own class as the largest logit."""
     right = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), ops.cast(labels, "int32"))
     return ops.sum(ops.cast(right, "int32"))
+
+
+def has_penalties(model: keras.Model) -> bool:
+    """Whether layers add something to the loss: regularizers of their weights or of what they pass on."""
+    layers = model._flatten_layers(include_self=False)
+    return any(getattr(variable, "regularizer", None) is not None for variable in model.trainable_variables) or any(
+        getattr(layer, "activity_regularizer", None) is not None for layer in layers
+    )
 
 
 def decayed(variables: list[keras.Variable]) -> list[bool]:

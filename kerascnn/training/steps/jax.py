@@ -52,9 +52,11 @@ class JaxSteps:
                 return self._optimizer.scale_loss(value)
 
         def scaled_loss(trainable: Values) -> tuple[Any, tuple[Any, Any, Values]]:
-            logits, new_other = self._model.stateless_call(trainable, other, x, training=True)
+            logits, new_other, penalties = self._model.stateless_call(
+                trainable, other, x, training=True, return_losses=True
+            )
             loss = cross_entropy(y, logits, self._recipe.label_smoothing)
-            return scale(loss), (loss, logits, new_other)
+            return scale(loss + sum(penalties)), (loss, logits, new_other)
 
         gradients, (loss, logits, new_other) = jax.grad(scaled_loss, has_aux=True)(trainable)
         norms = [jax.numpy.linalg.norm(gradients[place].ravel()) / scale(1.0) for place in self._observed]

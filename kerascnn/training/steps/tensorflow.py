@@ -14,7 +14,7 @@ from kerascnn.errors import NotLoweredError
 from kerascnn.recipe import Train
 from kerascnn.training.lowering.tensorflow.adam import fuse_adam
 from kerascnn.training.lowering.tensorflow.batch_norm import FusedNetwork
-from kerascnn.training.steps import count_right, cross_entropy, decayed
+from kerascnn.training.steps import count_right, cross_entropy, decayed, has_penalties
 
 
 class TensorflowSteps:
@@ -37,12 +37,16 @@ class TensorflowSteps:
         Raises:
             NotLoweredError: ``execution`` is ``lowered``, and there is nothing to lower.
         """
+        self._model = model
         self._compute: Callable[..., Any] = model
+        self._has_penalties = has_penalties(model)
         if execution != "keras":
             if fuse_adam(optimizer):
                 self.execution = "lowered"
-            with contextlib.suppress(NotLoweredError):
-                self._compute, self.execution = FusedNetwork(model), "lowered"
+            # Regularizers add to the loss as Keras calls the layers.
+            if not self._has_penalties:
+                with contextlib.suppress(NotLoweredError):
+                    self._compute, self.execution = FusedNetwork(model), "lowered"
         if execution == "lowered" and self.execution != "lowered":
             raise NotLoweredError(f"{model.name}: neither BatchNorm nor Adam to fuse")
         self._optimizer = optimizer
@@ -69,7 +73,8 @@ class TensorflowSteps:
         with tf.GradientTape() as tape:
             logits = self._compute(x, training=True)
             loss = cross_entropy(y, logits, self._recipe.label_smoothing)
-            scaled = self._optimizer.scale_loss(loss)
+            penalised = loss + sum(self._model.losses) if self._has_penalties else loss
+            scaled = self._optimizer.scale_loss(penalised)
         gradients = tape.gradient(scaled, [variable.value for variable in self._variables])
         # The gradients are those of the scaled loss.
         scale = self._optimizer.scale_loss(tf.constant(1.0))
@@ -90,4 +95,4 @@ class TensorflowSteps:
 
 def _norm(gradient: Any) -> Any:
     """A kernel that the loss doesn't depend on has no gradient."""
-    return tf.constant(0.0) if gradient is None else tf.norm(gradient)
+    return tf.constant(0.0) if gradient is None else tf.norm(tf.cast(gradient, tf.float32))

@@ -15,7 +15,7 @@ from kerascnn.errors import NotLoweredError
 from kerascnn.recipe import Train
 from kerascnn.training.lowering.torch.adam import fuse_adam
 from kerascnn.training.lowering.torch.graph import lay_out, lower
-from kerascnn.training.steps import decayed
+from kerascnn.training.steps import decayed, has_penalties
 
 
 class TorchSteps:
@@ -37,9 +37,13 @@ class TorchSteps:
         Raises:
             NotLoweredError: ``execution`` is ``lowered``, and the network can't be.
         """
+        self._model = model
         self._compute: Callable[..., Any] = model
+        self._has_penalties = has_penalties(model)
         if execution != "keras":
             try:
+                if self._has_penalties:
+                    raise NotLoweredError("regularizers add to the loss as Keras calls the layers")
                 self._compute, self.execution = lower(model), "lowered"
                 lay_out((*model.variables, *optimizer.variables))
                 fuse_adam(optimizer)
@@ -61,7 +65,8 @@ class TorchSteps:
             variable.value.grad = None
         logits = self._compute(x, training=True)
         loss = cross_entropy(_precise(logits), y, label_smoothing=self._train.label_smoothing)
-        self._optimizer.scale_loss(loss).backward()
+        penalised = loss + sum(self._model.losses) if self._has_penalties else loss
+        self._optimizer.scale_loss(penalised).backward()
         gradients = [variable.value.grad for variable in self._variables]
         with torch.no_grad():
             norms = self._norms(gradients) if observe else None

@@ -1,6 +1,7 @@
 from typing import Any
 
 from keras import Variable
+from keras.optimizers import schedules as schedules
 
 def get(identifier: str) -> Optimizer: ...
 
