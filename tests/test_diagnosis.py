@@ -558,6 +558,21 @@ def test_the_command_reads_a_saved_model(keras: Any, recwarn: pytest.WarningsRec
     assert found["signals"][0]["layers"] == [model.layers[-1].name]
 
 
+def test_a_loss_of_ones_own_doesnt_keep_a_file_from_being_read(keras: Any) -> None:
+    layers = keras.layers
+
+    def own_loss(truth: Any, answer: Any) -> Any:
+        return keras.losses.sparse_categorical_crossentropy(truth, answer, from_logits=True)
+
+    model = keras.Sequential([layers.Input((28, 28, 1)), layers.Flatten(), layers.Dense(10)])
+    model.compile(keras.optimizers.SGD(1e-3), own_loss)
+    model.save("own_loss.keras")
+    shown = command("--keras", "own_loss.keras", "--dataset", "fashion_mnist_mini", "--steps", 120, "--unit", "--json")
+    assert shown.exit_code == 0, shown.output
+    assert "own_loss.keras: what it was compiled with can't be read" in shown.stderr
+    assert json.loads(shown.stdout)["input"]["mean"] < 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -60,7 +60,9 @@ def trainable_copy(model: keras.Model, shape: tuple[int, ...], seed: int) -> tup
         if generator is not None:
             generator.state.assign(np.array([seed % 2**31, number], dtype=np.int64))
     _name_apart(copy)
-    return _ending_in_logits(graph_of(copy))
+    graph = graph_of(copy)
+    _check_ends(graph)
+    return _ending_in_logits(graph)
 
 
 def check_kind(model: keras.Model) -> None:
@@ -71,12 +73,16 @@ def check_kind(model: keras.Model) -> None:
     """
     if not isinstance(model, keras.Sequential) and not hasattr(model, "_run_through_graph"):
         raise ValueError(f"expected a functional or sequential model, got {_kind(model)}: its layers can't be followed")
-    # A sequential model that isn't built has one of each, and doesn't know them yet.
-    for what, tensors in (("input", model.inputs), ("output", model.outputs)) if model.built else ():
-        if len(tensors) != 1:
-            raise ValueError(f"expected a model with one {what}, got {len(tensors)}")
+    if model.built:
+        _check_ends(model)
     if not model.trainable_variables and (model.built or not model.trainable):
         raise ValueError("expected a model with weights to train, got none: is its `trainable` or its layers' False?")
+
+
+def _check_ends(model: keras.Model) -> None:
+    for what, tensors in (("input", model.inputs), ("output", model.outputs)):
+        if len(tensors) != 1:
+            raise ValueError(f"expected a model with one {what}, got {len(tensors)}")
 
 
 def _clone(model: keras.Model) -> keras.Model:
@@ -120,7 +126,8 @@ def _made_again(layer: keras.layers.Layer) -> keras.layers.Layer:
 def _name_apart(copy: keras.Model) -> None:
     """Give what shares a name in models inside one of its own: one graph of all layers can't have both."""
     taken: set[str] = set()
-    for operation in _operations(copy):
+    # Once each: a model inside may be used several times.
+    for operation in {id(one): one for one in _operations(copy)}.values():
         name, number = operation.name, 1
         while name in taken:
             number += 1
