@@ -278,6 +278,13 @@ def test_a_first_step_that_was_warmed_up_is_counted_in_full() -> None:
     assert trial.candidate.changes == {RATE: 1e-5}
 
 
+def test_a_first_step_from_weights_of_zero_tells_nothing_of_the_rate() -> None:
+    broken = change_recipe(BROKEN, {"train.optimizer.name": "sgd", RATE: 0.01})
+    ill = diagnosis(1.0, finding("steps too large", "lower_rate", rate=0.01), largest_step=1e14)
+    trial = next(try_remedies(broken, ill, Trainings(lambda *_: WELL)))
+    assert 1e-6 < float(trial.candidate.changes[RATE]) < 0.01
+
+
 def test_at_chance_a_warning_is_followed_too() -> None:
     train = Trainings(lambda changes, _: WELL if changes == BATCH_NORM else diagnosis(1.0))
     trials = list(try_remedies(BROKEN, diagnosis(1.0, replace(STUCK, severity="warning")), train))
