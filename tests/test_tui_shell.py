@@ -20,7 +20,7 @@ from tests.conftest import GIVE_UP_S
 from tests.screens import SIZES
 from tests.tui_runs import BEGAN, living, looked, make_app, make_run, said, settled
 from tui.__main__ import main, parser
-from tui.messages import OpenRun, ResumeRun
+from tui.messages import NewRun, OpenRun, ResumeRun
 from tui.places import Places
 from tui.screens.dialogs import Question, TooSmall
 from tui.screens.help import HelpScreen
@@ -511,6 +511,23 @@ async def test_a_look_at_the_runs_that_ends_with_the_app_finds_no_screen(tmp_pat
 
 
 # -- what screens ask for
+
+
+async def test_a_catalog_that_was_damaged_since_it_was_read_is_told_of(tmp_path: Path) -> None:
+    catalog = tmp_path / "own.toml"
+    catalog.write_text('[models.mine]\nbase = "cnn2_fmnist"\n')
+    app = make_app(tmp_path, places=Places(tmp_path / "runs", catalog))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await looked(app, pilot)
+        catalog.write_text('[models.mine]\nbase = "cnn2_fmnits"\n')
+        app.post_message(NewRun("mine"))
+        await settled(app, pilot)
+        assert isinstance(app.screen, ZooScreen)
+        assert "did you mean 'cnn2_fmnist'?" in said(app)
+        catalog.write_text('[models.mine]\nbase = "cnn2_fmnist"\n')
+        app.post_message(NewRun("mine"))
+        await settled(app, pilot)
+        assert isinstance(app.screen, NewRunScreen)
 
 
 async def test_a_resume_starts_a_process_and_opens_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

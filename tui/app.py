@@ -166,9 +166,13 @@ class KerascnnApp(App[str]):
     def _open_form(self, message: NewRun) -> None:
         from tui.screens.new_run import NewRunScreen
 
-        self.push_screen(
-            NewRunScreen(message.model, self.places, self.ledger, self.backends, ascii=self.settings.ascii)
-        )
+        try:
+            form = NewRunScreen(message.model, self.places, self.ledger, self.backends, ascii=self.settings.ascii)
+        except KerascnnError as error:
+            # The user's own catalog, changed since it was read.
+            self.notify(str(error), severity="error", timeout=_ERROR_SHOWN_S, markup=False)
+            return
+        self.push_screen(form)
 
     @on(OpenRun)
     def _open_run(self, message: OpenRun) -> None:
