@@ -433,6 +433,27 @@ async def test_stop_is_asked_and_a_run_that_ends_before_says_so(tmp_path: Path) 
         assert asked_of(run) == [("stop", None)]
 
 
+class EndsWhenAsked(Run):
+    """A run whose process ends after it was found and before it reads what it is asked."""
+
+    @property
+    def control_file(self) -> Path:
+        if self.owner() is not None:
+            disown(self)
+        return super().control_file
+
+
+async def test_a_run_that_ends_as_it_is_asked_to_stop_says_so(tmp_path: Path) -> None:
+    run = EndsWhenAsked(record(tmp_path / "run", [*started(), step(1)]).path)
+    own(run)
+    app = host(run)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await press(pilot, "s")
+        assert asked_of(run) == [("stop", None)]
+        await ticked(app, pilot)
+        assert app.said == ["the run ended before it could stop"]
+
+
 def test_a_signal_that_fades_is_never_written_as_nothing() -> None:
     values = (1.0, 0.42, 0.013, 0.00018, 0.0, float("nan"))
     shown = [write_figure("between_images", value) for value in values]

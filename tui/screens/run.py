@@ -319,7 +319,8 @@ class RunScreen(ChartedScreen):
             return
         self._asked[command.id] = command
         owner, host = self.run.holder()
-        if owner is None:
+        # Without a value it was for a process that has ended since, which the next tick tells.
+        if owner is None and value is not None:
             there = control.perhaps_there(host)
             self.notify(f"noted: {name} {value:g}; {there}r goes on with the run and does it", markup=False)
         self._tell()
