@@ -580,6 +580,32 @@ async def test_a_finished_run_is_told_again(tmp_path: Path, monkeypatch: pytest.
         assert "replayed 2:06/2:06 at 8 times its speed" in screen_text(app)
 
 
+async def test_a_run_that_goes_on_after_its_replay_is_followed(tmp_path: Path) -> None:
+    clock = Clock()
+    stopped = ev.RunEnded(state="stopped", message="", step=2, elapsed=2, exit_code=0)
+    run = record(tmp_path / "run", [*started(), step(1), step(2), stopped])
+    app = host(run, clock=clock, replay=True)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await app.workers.wait_for_complete()
+        # The whole run was loaded; what comes now isn't part of the replay.
+        resumed = ev.Resumed(step=2, epoch=0, epochs=3, elapsed=2.0, file="")
+        append(run, *started()[:1], resumed, step(3), step(4))
+        own(run)
+        await ticked(app, pilot)
+        assert "replay 0:00/" in screen_text(app)
+        clock.now += 1000
+        await ticked(app, pilot)
+        assert "step 2/120   ■ stopped" in screen_text(app)
+        assert "replayed " in screen_text(app)
+        await ticked(app, pilot)
+        text = screen_text(app)
+        assert "step 4/120   ▶ training" in text
+        assert "replayed " not in text
+        assert [line.kind for line in app.opened.story.lines].count("run started") == 2  # type: ignore[union-attr]
+        await press(pilot, "p")
+        assert asked_of(run) == [("pause", None)]
+
+
 async def test_the_demo_is_a_whole_run_that_changes_nothing(tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in RECORDING.iterdir()}
     clock = Clock()
