@@ -169,6 +169,24 @@ async def test_resizing_at_any_moment_is_safe_and_a_terminal_too_small_says_so(t
                 assert (f"{size[0]}x{size[1]} is too small" in " ".join(text.split())) == small
 
 
+async def test_a_terminal_that_grows_under_another_screen_isnt_too_small_any_more(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    app = make_app(tmp_path)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(app, pilot)
+        await pilot.resize_terminal(50, 12)
+        await settled(app, pilot)
+        assert isinstance(app.screen, TooSmall)
+        # As a resume does whose process has started by now.
+        app.post_message(OpenRun(run))
+        await settled(app, pilot)
+        assert isinstance(app.screen, RunScreen)
+        await pilot.resize_terminal(120, 40)
+        await pilot.press("escape")
+        await settled(app, pilot)
+        assert isinstance(app.screen, ZooScreen)
+
+
 # -- quitting
 
 
@@ -236,6 +254,20 @@ async def test_ctrl_c_twice_leaves_the_run_running(tmp_path: Path) -> None:
             await settled(app, pilot)
             assert not app._exit
             await pilot.press("ctrl+c")
+            await pilot.pause()
+            assert app._exit
+            assert not run.control_file.exists()
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+q", "ctrl+c"])
+async def test_without_room_for_a_question_the_run_is_left_running(tmp_path: Path, key: str) -> None:
+    run = make_run(tmp_path, end=None)
+    app = make_app(tmp_path)
+    with living(run):
+        async with app.run_test(size=(50, 12)) as pilot:
+            await looked(app, pilot)
+            assert isinstance(app.screen, TooSmall)
+            await pilot.press(key)
             await pilot.pause()
             assert app._exit
             assert not run.control_file.exists()

@@ -214,8 +214,8 @@ class KerascnnApp(App[str]):
 
     async def action_quit(self) -> None:
         """Leave; where runs are live, ask what becomes of them."""
-        if isinstance(self.screen, Question):
-            # Asked twice, and leaving harms no run.
+        if isinstance(self.screen, (Question, TooSmall)):
+            # Asked twice, or no room to ask, and leaving harms no run.
             self.exit()
             return
         live = [entry for entry in await asyncio.to_thread(self.ledger.refresh) if entry.live]
@@ -258,10 +258,6 @@ class KerascnnApp(App[str]):
             self.exit(
                 "\n".join(said + ([_stop_lecture(self.places.lecture_dir, lecture)] if lecture is not None else []))
             )
-
-    def action_exit_now(self) -> None:
-        """Leave without a question, where there is no room for one."""
-        self.exit()
 
     # -- help, palette, settings
 
