@@ -100,8 +100,16 @@ def test_serve_starts_the_same_interface_for_each_visit(monkeypatch: pytest.Monk
 
     server = pytest.importorskip("textual_serve.server")
     monkeypatch.setattr(server, "Server", Server)
-    main(["--serve", "--runs-dir", "my runs", "--ascii"])
-    assert served == [f"{sys.executable} -m tui --runs-dir 'my runs' --ascii", "serving"]
+    for platform, line in (
+        ("linux", r"/the/python -m tui --runs-dir 'my runs' --catalog 'a\b' --ascii"),
+        ("win32", r'/the/python -m tui --runs-dir "my runs" --catalog a\b --ascii'),
+    ):
+        with monkeypatch.context() as there:
+            there.setattr(sys, "platform", platform)
+            there.setattr(sys, "executable", "/the/python")
+            main(["--serve", "--runs-dir", "my runs", "--catalog", r"a\b", "--ascii"])
+        assert served == [line, "serving"]
+        served.clear()
 
 
 def test_the_options_of_the_command() -> None:
