@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -74,3 +75,26 @@ async def test_a_start_that_nobody_waits_for_ends(tmp_path: Path, monkeypatch: p
     with pytest.raises(asyncio.CancelledError):
         await start
     assert not psutil.pid_exists(pid)
+
+
+def test_on_windows_what_is_started_has_a_console_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = {"CREATE_NEW_PROCESS_GROUP": 0x200, "CREATE_NO_WINDOW": 0x8000000, "BELOW_NORMAL_PRIORITY_CLASS": 0x4000}
+    started: list[int] = []
+
+    def popen(command: list[str], *, creationflags: int, **_: object) -> None:
+        started.append(creationflags)
+
+    with monkeypatch.context() as windows:
+        for name, value in flags.items():
+            windows.setattr(subprocess, name, value, raising=False)
+        windows.setattr(subprocess, "Popen", popen)
+        windows.setattr(sys, "platform", "win32")
+        launch.start_lecture(["lecture", "run"], tmp_path / "log.txt")
+    assert started == [0x800_4200], "closing the console that we run in doesn't end it"
+
+
+def test_on_windows_a_line_is_quoted_as_its_shell_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as windows:
+        windows.setattr(sys, "platform", "win32")
+        line = launch.command_line(["train", "m", "--dataset", r"folder:C:\my photos", "--data-dir", r"D:\data"])
+    assert line == r'kerascnn train m --dataset "folder:C:\my photos" --data-dir D:\data'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -295,6 +296,20 @@ async def test_a_damaged_folder_is_told_of_and_not_trained_in(tmp_path: Path) ->
         assert "expected one of quick, full as budget" in text.splitlines()[1]
         assert not isinstance(app.screen, Question)
         assert "expected one of quick, full as budget" in app.said[-1]
+
+
+@pytest.mark.parametrize("dataset", ["folder:{}", "folder:~nobody-of-this-name/images", "folder:" + "x" * 300])
+async def test_the_curves_are_shown_while_the_folder_of_images_cant_be_read(tmp_path: Path, dataset: str) -> None:
+    folder = LectureFolder(tmp_path / "lecture-quick")
+    train(folder, "1", learning, 100, end="stopped")
+    (tmp_path / "usb").mkdir()
+    named = dataset.format(tmp_path / "usb")
+    folder.settings_file.write_text(json.dumps({"budget": "quick", "dataset": named}))
+    app = host(tmp_path)
+    async with app.run_test(size=(120, 40)) as pilot:
+        text = await seen(app, pilot)
+        assert drawn(app)["step 1"] == 76
+        assert "learns below 2.19" in text, "the network's own ten classes"
 
 
 # -- training

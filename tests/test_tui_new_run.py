@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
-from textual.widgets import Button, Input
+from textual.widgets import Button, Input, Static
 from typer.testing import CliRunner
 
 from kerascnn.catalog import list_models, load_recipe
@@ -343,6 +343,21 @@ async def test_a_folder_of_images_asks_for_its_path(tmp_path: Path) -> None:
         text = await settled(app, pilot)
         assert "folder of images at" in text
         assert screen._checked.changes == {"dataset": f"folder:{tmp_path}"}
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    # A name that is too long raises in older versions of Python and is that of no folder in newer ones.
+    [("~nobody-of-this-name/images", "whose home is unknown"), ("x" * 300, "")],
+)
+async def test_a_path_that_cant_be_looked_at_is_no_folder(tmp_path: Path, path: str, told: str) -> None:
+    app = make_app(tmp_path)
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await formed(app, pilot, "vgg16_imagenet")
+        screen.query_one("#folder", Input).value = path
+        await settled(app, pilot)
+        assert told in screen._checked.error
+        assert f"no folder at {path}" in str(screen.query_one("#where", Static).content)
 
 
 async def test_y_copies_the_command(tmp_path: Path) -> None:

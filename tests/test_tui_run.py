@@ -433,6 +433,27 @@ async def test_stop_is_asked_and_a_run_that_ends_before_says_so(tmp_path: Path) 
         assert asked_of(run) == [("stop", None)]
 
 
+class EndsWhenAsked(Run):
+    """A run whose process ends after it was found and before it reads what it is asked."""
+
+    @property
+    def control_file(self) -> Path:
+        if self.owner() is not None:
+            disown(self)
+        return super().control_file
+
+
+async def test_a_run_that_ends_as_it_is_asked_to_stop_says_so(tmp_path: Path) -> None:
+    run = EndsWhenAsked(record(tmp_path / "run", [*started(), step(1)]).path)
+    own(run)
+    app = host(run)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await press(pilot, "s")
+        assert asked_of(run) == [("stop", None)]
+        await ticked(app, pilot)
+        assert app.said == ["the run ended before it could stop"]
+
+
 def test_a_signal_that_fades_is_never_written_as_nothing() -> None:
     values = (1.0, 0.42, 0.013, 0.00018, 0.0, float("nan"))
     shown = [write_figure("between_images", value) for value in values]
@@ -557,6 +578,32 @@ async def test_a_finished_run_is_told_again(tmp_path: Path, monkeypatch: pytest.
         assert "step 120/120   ✓ finished" in screen_text(app)
         assert replay.speed == 8
         assert "replayed 2:06/2:06 at 8 times its speed" in screen_text(app)
+
+
+async def test_a_run_that_goes_on_after_its_replay_is_followed(tmp_path: Path) -> None:
+    clock = Clock()
+    stopped = ev.RunEnded(state="stopped", message="", step=2, elapsed=2, exit_code=0)
+    run = record(tmp_path / "run", [*started(), step(1), step(2), stopped])
+    app = host(run, clock=clock, replay=True)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await app.workers.wait_for_complete()
+        # The whole run was loaded; what comes now isn't part of the replay.
+        resumed = ev.Resumed(step=2, epoch=0, epochs=3, elapsed=2.0, file="")
+        append(run, *started()[:1], resumed, step(3), step(4))
+        own(run)
+        await ticked(app, pilot)
+        assert "replay 0:00/" in screen_text(app)
+        clock.now += 1000
+        await ticked(app, pilot)
+        assert "step 2/120   ■ stopped" in screen_text(app)
+        assert "replayed " in screen_text(app)
+        await ticked(app, pilot)
+        text = screen_text(app)
+        assert "step 4/120   ▶ training" in text
+        assert "replayed " not in text
+        assert [line.kind for line in app.opened.story.lines].count("run started") == 2  # type: ignore[union-attr]
+        await press(pilot, "p")
+        assert asked_of(run) == [("pause", None)]
 
 
 async def test_the_demo_is_a_whole_run_that_changes_nothing(tmp_path: Path) -> None:

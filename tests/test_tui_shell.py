@@ -20,7 +20,7 @@ from tests.conftest import GIVE_UP_S
 from tests.screens import SIZES
 from tests.tui_runs import BEGAN, living, looked, make_app, make_run, said, settled
 from tui.__main__ import main, parser
-from tui.messages import OpenRun, ResumeRun
+from tui.messages import NewRun, OpenRun, ResumeRun
 from tui.places import Places
 from tui.screens.dialogs import Question, TooSmall
 from tui.screens.help import HelpScreen
@@ -100,8 +100,16 @@ def test_serve_starts_the_same_interface_for_each_visit(monkeypatch: pytest.Monk
 
     server = pytest.importorskip("textual_serve.server")
     monkeypatch.setattr(server, "Server", Server)
-    main(["--serve", "--runs-dir", "my runs", "--ascii"])
-    assert served == [f"{sys.executable} -m tui --runs-dir 'my runs' --ascii", "serving"]
+    for platform, line in (
+        ("linux", r"/the/python -m tui --runs-dir 'my runs' --catalog 'a\b' --ascii"),
+        ("win32", r'/the/python -m tui --runs-dir "my runs" --catalog a\b --ascii'),
+    ):
+        with monkeypatch.context() as there:
+            there.setattr(sys, "platform", platform)
+            there.setattr(sys, "executable", "/the/python")
+            main(["--serve", "--runs-dir", "my runs", "--catalog", r"a\b", "--ascii"])
+        assert served == [line, "serving"]
+        served.clear()
 
 
 def test_the_options_of_the_command() -> None:
@@ -167,6 +175,24 @@ async def test_resizing_at_any_moment_is_safe_and_a_terminal_too_small_says_so(t
                 small = size[0] < 60 or size[1] < 15
                 assert isinstance(app.screen, TooSmall) == small
                 assert (f"{size[0]}x{size[1]} is too small" in " ".join(text.split())) == small
+
+
+async def test_a_terminal_that_grows_under_another_screen_isnt_too_small_any_more(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    app = make_app(tmp_path)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(app, pilot)
+        await pilot.resize_terminal(50, 12)
+        await settled(app, pilot)
+        assert isinstance(app.screen, TooSmall)
+        # As a resume does whose process has started by now.
+        app.post_message(OpenRun(run))
+        await settled(app, pilot)
+        assert isinstance(app.screen, RunScreen)
+        await pilot.resize_terminal(120, 40)
+        await pilot.press("escape")
+        await settled(app, pilot)
+        assert isinstance(app.screen, ZooScreen)
 
 
 # -- quitting
@@ -236,6 +262,20 @@ async def test_ctrl_c_twice_leaves_the_run_running(tmp_path: Path) -> None:
             await settled(app, pilot)
             assert not app._exit
             await pilot.press("ctrl+c")
+            await pilot.pause()
+            assert app._exit
+            assert not run.control_file.exists()
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+q", "ctrl+c"])
+async def test_without_room_for_a_question_the_run_is_left_running(tmp_path: Path, key: str) -> None:
+    run = make_run(tmp_path, end=None)
+    app = make_app(tmp_path)
+    with living(run):
+        async with app.run_test(size=(50, 12)) as pilot:
+            await looked(app, pilot)
+            assert isinstance(app.screen, TooSmall)
+            await pilot.press(key)
             await pilot.pause()
             assert app._exit
             assert not run.control_file.exists()
@@ -511,6 +551,23 @@ async def test_a_look_at_the_runs_that_ends_with_the_app_finds_no_screen(tmp_pat
 
 
 # -- what screens ask for
+
+
+async def test_a_catalog_that_was_damaged_since_it_was_read_is_told_of(tmp_path: Path) -> None:
+    catalog = tmp_path / "own.toml"
+    catalog.write_text('[models.mine]\nbase = "cnn2_fmnist"\n')
+    app = make_app(tmp_path, places=Places(tmp_path / "runs", catalog))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await looked(app, pilot)
+        catalog.write_text('[models.mine]\nbase = "cnn2_fmnits"\n')
+        app.post_message(NewRun("mine"))
+        await settled(app, pilot)
+        assert isinstance(app.screen, ZooScreen)
+        assert "did you mean 'cnn2_fmnist'?" in said(app)
+        catalog.write_text('[models.mine]\nbase = "cnn2_fmnist"\n')
+        app.post_message(NewRun("mine"))
+        await settled(app, pilot)
+        assert isinstance(app.screen, NewRunScreen)
 
 
 async def test_a_resume_starts_a_process_and_opens_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

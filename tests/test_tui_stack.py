@@ -31,6 +31,13 @@ def test_every_line_is_as_wide_as_asked_and_ascii_when_asked(name: str, width: i
     assert all(row.isascii() and len(row) == width for row in plain)
 
 
+@pytest.mark.parametrize("width", [1, 7, 13])
+def test_where_there_is_no_room_the_sizes_are_drawn_all_the_same(width: int) -> None:
+    rows = draw(stack(load_recipe("cnn2_fmnist")), width)
+    assert [left for left, _ in rows] == ["…"] * len(rows)
+    assert rows[0][1].strip() == "28×28×1"
+
+
 def test_sizes_follow_each_pool() -> None:
     lines = stack(load_recipe("plain12_bn"))
     assert [line.shape for line in lines[:5]] == [(32, 32, 3), (16, 16, 64), (8, 8, 128), (4, 4, 256), (2, 2, 512)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,8 +106,10 @@ def _serve(argv: list[str]) -> None:
         raise KerascnnError("--serve needs textual-serve: pip install textual-serve")
     from textual_serve.server import Server
 
+    from tui.starting.launch import quoted
+
     passed = [argument for argument in argv if argument != "--serve"]
-    Server(shlex.join([sys.executable, "-m", "tui", *passed]), title="kerascnn").serve()
+    Server(quoted([sys.executable, "-m", "tui", *passed]), title="kerascnn").serve()
 
 
 if __name__ == "__main__":

@@ -166,9 +166,13 @@ class KerascnnApp(App[str]):
     def _open_form(self, message: NewRun) -> None:
         from tui.screens.new_run import NewRunScreen
 
-        self.push_screen(
-            NewRunScreen(message.model, self.places, self.ledger, self.backends, ascii=self.settings.ascii)
-        )
+        try:
+            form = NewRunScreen(message.model, self.places, self.ledger, self.backends, ascii=self.settings.ascii)
+        except KerascnnError as error:
+            # The user's own catalog, changed since it was read.
+            self.notify(str(error), severity="error", timeout=_ERROR_SHOWN_S, markup=False)
+            return
+        self.push_screen(form)
 
     @on(OpenRun)
     def _open_run(self, message: OpenRun) -> None:
@@ -210,8 +214,8 @@ class KerascnnApp(App[str]):
 
     async def action_quit(self) -> None:
         """Leave; where runs are live, ask what becomes of them."""
-        if isinstance(self.screen, Question):
-            # Asked twice, and leaving harms no run.
+        if isinstance(self.screen, (Question, TooSmall)):
+            # Asked twice, or no room to ask, and leaving harms no run.
             self.exit()
             return
         live = [entry for entry in await asyncio.to_thread(self.ledger.refresh) if entry.live]
@@ -254,10 +258,6 @@ class KerascnnApp(App[str]):
             self.exit(
                 "\n".join(said + ([_stop_lecture(self.places.lecture_dir, lecture)] if lecture is not None else []))
             )
-
-    def action_exit_now(self) -> None:
-        """Leave without a question, where there is no room for one."""
-        self.exit()
 
     # -- help, palette, settings
 

@@ -279,7 +279,10 @@ def load_folder(folder: Path, shape: Shape, *, skip_bad: bool = False) -> Datase
 
 def _train_root(folder: Path) -> Path:
     """Where the classes lie: ``train/`` where there is one, else the folder itself."""
-    return folder / "train" if (folder / "train").is_dir() else folder
+    try:
+        return folder / "train" if (folder / "train").is_dir() else folder
+    except OSError as error:
+        raise DatasetError(f"{folder}: expected a folder of images: {error.strerror or error}") from None
 
 
 def _val_root(folder: Path, names: tuple[str, ...]) -> Path | None:
@@ -418,7 +421,12 @@ def drawn_in_turn(labels: Labels) -> Indices:
 
 
 def classes_of(name: str) -> int | None:
-    """How many classes a dataset has, where that is known without reading it."""
+    """How many classes a dataset has, where that is known without reading it.
+
+    Raises:
+        UsageError: the name of a folder without its path, or with one in the home of nobody.
+        DatasetError: a folder that can't be read, or has fewer than two classes.
+    """
     if name in DATASETS:
         return len(DATASETS[name].class_names) or 100
     if name.startswith(f"{FOLDER}:"):

@@ -165,7 +165,8 @@ def draw(lines: Sequence[Line], width: int, *, ascii: bool = False) -> list[tupl
         right = f"{shape:>{SHAPE_COLUMNS}}"
         if figures:
             right += f"{_millions(line.multiply_adds):>{FIGURE_COLUMNS}}"
-        room = width - len(right)
+        # A card may be squeezed to a few columns while the terminal is too small.
+        room = max(width - len(right), 1)
         left = f"{line.gutter}{line.text}"
         left = left if len(left) <= room else f"{left[: room - 1]}…"
         rows.append((plain(f"{left:<{room}}", ascii=ascii), plain(right, ascii=ascii)))

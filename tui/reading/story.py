@@ -113,11 +113,17 @@ class LayerHistory:
 class RunStory:
     """Takes events, from a run's directory or from whoever replays them."""
 
-    def __init__(self, run: Run, *, clock: Callable[[], float] = time.perf_counter) -> None:
-        """``clock`` measures the budget of a read."""
+    def __init__(self, run: Run, *, offset: int = 0, clock: Callable[[], float] = time.perf_counter) -> None:
+        """Begin with no events.
+
+        Args:
+            run: the run.
+            offset: where in its file to read from; whoever replays what is before hands it over.
+            clock: measures the budget of a read.
+        """
         self.run = run
         self._clock = clock
-        self._offset = 0
+        self._offset = offset
         self._carry = b""
         self._skipping = False
         self.size = 0

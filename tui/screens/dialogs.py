@@ -63,7 +63,7 @@ class Question(ModalScreen[str | None]):
 class TooSmall(ModalScreen[None]):
     """What is shown while the terminal is smaller than any screen can be read in."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("q,ctrl+q,ctrl+c", "app.exit_now", "quit", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("q,ctrl+q", "app.quit", "quit", show=False)]
     DEFAULT_CSS: ClassVar[str] = """
     TooSmall { background: $background; align: center middle; }
     TooSmall > Static { width: auto; text-align: center; }
@@ -75,6 +75,12 @@ class TooSmall(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         yield Static(id="told")
+
+    def on_screen_resume(self) -> None:
+        """Go, if the terminal has grown under a screen that was over this one."""
+        columns, rows = self._needs
+        if self.app.size.width >= columns and self.app.size.height >= rows:
+            self.dismiss()
 
     def on_resize(self) -> None:
         """Say how large it is and how large it should be."""

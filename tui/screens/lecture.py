@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
@@ -231,7 +232,10 @@ class LectureScreen(ChartedScreen):
 
     def _number_of_classes(self, step: Step) -> int:
         settings = self._look.settings
-        wanted = classes_of(settings.dataset) if settings and settings.dataset else None
+        wanted = None
+        # A folder that can't be read now, such as a disk that isn't mounted, doesn't keep the curves from being seen.
+        with contextlib.suppress(KerascnnError):
+            wanted = classes_of(settings.dataset) if settings and settings.dataset else None
         return wanted or load_recipe(step.model).classes
 
     def _words(self, step: Step, shown: Sequence[Training]) -> list[tuple[str, str]]:

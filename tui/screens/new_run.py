@@ -104,6 +104,9 @@ class NewRunScreen(Screen[None]):
             backends: those that are installed.
             ascii: draw with ASCII alone.
             start: what starts a command.
+
+        Raises:
+            KerascnnError: the catalog can't be read, or has no such network any more.
         """
         super().__init__()
         self._base = load_recipe(model, catalog=places.catalog)

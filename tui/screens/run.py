@@ -136,13 +136,15 @@ class RunScreen(ChartedScreen):
     def tick(self) -> None:
         """Take what is new and show it. A long file is read in turns, so that keys are answered meanwhile."""
         self._ticks += 1
-        if self.replay is not None:
+        if self.replay is not None and not self.replay.done:
             for event in self.replay.due():
                 self.story.take(event)
         else:
             # Asked before reading: what a process wrote before it ended is then read in any case.
             self._owner, self._host = self.run.holder()
-            self.story.read(READ_BUDGET_S)
+            if self.story.read(READ_BUDGET_S):
+                # What is new was not replayed.
+                self.replay = None
             if self.story.behind:
                 self.tick_again()
         self._settle()
@@ -287,14 +289,15 @@ class RunScreen(ChartedScreen):
             self._tell()
 
     def _load_replay(self) -> None:
-        events, _ = ev.read_events(self.run.events_file)
-        self.app.call_from_thread(self._begin_replay, events)
+        events, end = ev.read_events(self.run.events_file)
+        self.app.call_from_thread(self._begin_replay, events, end)
 
-    def _begin_replay(self, events: list[ev.Event]) -> None:
+    def _begin_replay(self, events: list[ev.Event], end: int) -> None:
+        """Tell these events; what is written after ``end`` follows when they have been told."""
         if not events:
             self.notify("there is nothing to replay", timeout=3)
             return
-        self.story = RunStory(self.run)
+        self.story = RunStory(self.run, offset=end)
         self.replay = Replay(events, self._clock)
         self.charts.put_cursor(None)
         self.tick()
@@ -319,7 +322,8 @@ class RunScreen(ChartedScreen):
             return
         self._asked[command.id] = command
         owner, host = self.run.holder()
-        if owner is None:
+        # Without a value it was for a process that has ended since, which the next tick tells.
+        if owner is None and value is not None:
             there = control.perhaps_there(host)
             self.notify(f"noted: {name} {value:g}; {there}r goes on with the run and does it", markup=False)
         self._tell()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from kerascnn.catalog import load_recipe
-from kerascnn.data.dataset import absolute, classes_of
+from kerascnn.data.dataset import absolute, classes_of, folder_path
 from kerascnn.data.known import DATASETS, EMBEDDED, FOLDER
 from kerascnn.data.locate import find, find_archive
 from kerascnn.errors import KerascnnError
@@ -118,7 +118,12 @@ def where_data_lies(dataset: str, data_dir: Path | None) -> str:
         path = dataset.removeprefix(FOLDER).removeprefix(":")
         if not path:
             return "a folder of images, one folder a class: type its path"
-        return f"folder of images at {path}" if Path(path).expanduser().is_dir() else f"no folder at {path}"
+        try:
+            there = folder_path(dataset).is_dir()
+        except (KerascnnError, OSError):
+            # Why it can't be looked at is told by the check.
+            there = False
+        return f"folder of images at {path}" if there else f"no folder at {path}"
     known = DATASETS.get(dataset)
     if known is None:
         return ""

@@ -82,7 +82,12 @@ def _place_options(places: Places) -> list[str]:
 
 def command_line(arguments: Sequence[str]) -> str:
     """The same as a user types it."""
-    return shlex.join(["kerascnn", *arguments])
+    return quoted(["kerascnn", *arguments])
+
+
+def quoted(words: Sequence[str]) -> str:
+    """A command as one line for this system's shell; that of Windows knows no single quotes."""
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 def _value(value: Any) -> str:
@@ -202,9 +207,11 @@ def _politely() -> list[str]:
 
 
 def _apart() -> dict[str, Any]:
-    """Out of reach of the signals that the terminal sends us."""
+    """Out of reach of the signals that the terminal sends us, and of its end."""
     if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.BELOW_NORMAL_PRIORITY_CLASS}
+        # A console without a window: with none at all, each training that a lecture starts would open its own.
+        apart = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+        return {"creationflags": apart | subprocess.BELOW_NORMAL_PRIORITY_CLASS}
     return {"start_new_session": True}
 
 
