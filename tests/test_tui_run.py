@@ -36,6 +36,7 @@ from tui.screens.asking import AskNumber
 from tui.screens.dialogs import Question
 from tui.screens.run import RunScreen
 from tui.settings import Settings
+from tui.widgets import layers as layer_table
 from tui.widgets.chart import Chart
 from tui.widgets.layers import LayerTable, write_figure
 from tui.widgets.log import LogTail
@@ -211,6 +212,39 @@ async def test_the_strip_shows_another_figure(tmp_path: Path) -> None:
         dying = next(line for line in screen_text(app).splitlines() if "block3_conv1" in line)
         assert "▁▂▂▃▃▄▄▅▅▆▆▇" in dying
         assert "dead over time" in screen_text(app)
+
+
+async def test_the_strips_are_measured_when_there_are_new_figures_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened = whole_run()[:-1]
+    run = record(tmp_path / "run", happened)
+    own(run)
+    app = host(run)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await press(pilot, "w", "w", "w")
+        assert "▁▂▂▃▃▄▄▅▅▆▆▇" in screen_text(app)
+        measured: list[int] = []
+        measure = layer_table.heights_of
+
+        def noting(values: Any, figure: Any) -> Any:
+            measured.append(len(values))
+            return measure(values, figure)
+
+        monkeypatch.setattr(layer_table, "heights_of", noting)
+        append(run, step(121))
+        await ticked(app, pilot)
+        await press(pilot, "c", "left", "left", "c")
+        assert measured == []
+        append(run, recorded.layers(130))
+        await ticked(app, pilot)
+        await press(pilot, "w")
+        assert measured == [13, 13]
+        # A resume that takes figures back, and as many again.
+        resumed = ev.Resumed(step=120, epoch=3, epochs=3, elapsed=120.0, file="")
+        append(run, resumed, recorded.layers(125))
+        await ticked(app, pilot)
+        assert measured == [13, 13, 13]
 
 
 async def test_a_run_that_goes_on_never_tells_more_epochs_than_it_is_to_have(tmp_path: Path) -> None:

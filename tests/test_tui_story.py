@@ -16,7 +16,7 @@ from kerascnn.runs.directory import Run, state_of
 from kerascnn.runs.pace import Pace
 from tests import recorded
 from tests.recorded import BEGAN, STEPS_PER_EPOCH, append, record, started, step, whole_run
-from tui.reading.story import RunStory
+from tui.reading.story import LayerHistory, RunStory
 
 FOREVER = 1e9
 
@@ -41,6 +41,25 @@ def test_a_whole_run_is_known_with_its_curves_marks_and_layers(tmp_path: Path) -
     assert story.layers.at(9) is None
     assert "lr" in story.marks[1].label
     assert [line.text for line in story.lines][-1] == "finished: all 3 epochs are done"
+
+
+def test_layers_that_are_taken_back_and_told_anew_are_those_that_were_told_last() -> None:
+    history = LayerHistory()
+    told = [recorded.layers(number) for number in range(1, 201)]
+    for event in told:
+        history.take(event)
+    before = history.over_time("gradient_norm")
+    assert before.tolist() == [list(event.gradient_norm) for event in told]
+    version = history.version
+    history.keep_up_to(150)
+    assert (len(history), history.at(None)[0]) == (150, 150)  # type: ignore[index]
+    again = [recorded.layers(number).model_copy(update={"step": number - 50}) for number in range(201, 251)]
+    for event in again:
+        history.take(event)
+    assert history.version > version, "as many rows, but others"
+    assert history.over_time("gradient_norm").tolist() == [list(one.gradient_norm) for one in told[:150] + again]
+    assert np.isnan(history.over_time("saturated")).all()
+    assert before[-1].tolist() == list(told[-1].gradient_norm), "what was handed out stays"
 
 
 def test_accuracy_is_told_since_the_last_recorded_step(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ STEP_COLUMNS = (
 )
 EPOCH_COLUMNS = ("step", "epoch", "elapsed", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 FIGURES = ("gradient_norm", "update_over_weight", "between_images", "dead", "saturated")
+
+# Rows of layer statistics that there is room for at first; the room doubles when it is full.
+FIRST_ROOM = 64
 
 CHUNK = 256 * 1024
 # A line that is longer than any event can be.
@@ -68,8 +72,11 @@ class LayerHistory:
 
     def __init__(self) -> None:
         self.layers: tuple[str, ...] = ()
+        self.version = 0
+        """Counts what has been added and taken back; whoever draws compares it with what was drawn."""
         self._steps: list[int] = []
-        self._rows: list[Floats] = []
+        # As (time, figure, layer), with room at its end.
+        self._rows: Floats = np.empty((0, len(FIGURES), 0))
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -82,27 +89,29 @@ class LayerHistory:
         if event.layers != self.layers:
             self.layers = event.layers
             self._steps.clear()
-            self._rows.clear()
+            self._rows = np.empty((FIRST_ROOM, len(FIGURES), len(event.layers)))
         self.keep_up_to(event.step - 1)
+        if len(self) == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
+        self._rows[len(self)] = [[math.nan if v is None else v for v in column] for column in columns]
         self._steps.append(event.step)
-        self._rows.append(np.array([[math.nan if v is None else v for v in column] for column in columns]))
+        self.version += 1
 
     def keep_up_to(self, step: int) -> None:
         """Take back what came after a step."""
         while self._steps and self._steps[-1] > step:
             self._steps.pop()
-            self._rows.pop()
+            self.version += 1
 
     def at(self, step: float | None) -> tuple[int, Floats] | None:
         """The step and figures (figure, layer) that were the newest at ``step``; None before the first."""
-        index = len(self._steps) if step is None else int(np.searchsorted(self._steps, step, side="right"))
+        index = len(self._steps) if step is None else bisect_right(self._steps, step)
         return (self._steps[index - 1], self._rows[index - 1]) if index else None
 
     def over_time(self, figure: str) -> Floats:
-        """One figure of all layers over time, as (time, layer)."""
-        if not self._rows:
-            return np.empty((0, len(self.layers)))
-        return np.stack(self._rows)[:, FIGURES.index(figure), :]
+        """One figure of all layers over time, as (time, layer); later rows don't change what was returned."""
+        # Each layer's together, as its strip reads them.
+        return self._rows[: len(self), FIGURES.index(figure)].copy(order="F")
 
     @property
     def steps(self) -> list[int]:

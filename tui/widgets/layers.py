@@ -64,18 +64,26 @@ class LayerTable(Listing):
         self._empty = ""
         self._heights: Floats = np.empty((0, 0))
         self._span = (0.0, 1.0)
+        self._measured: tuple[LayerHistory, int, str] | None = None
         self.figure = FIGURES[0]
         """Which figure the strip shows."""
 
     def show(self, history: LayerHistory, at: float | None, empty: str) -> None:
         """Show the figures at a step, or the newest. ``empty`` is said while there are none."""
         self._history, self._at, self._empty = history, at, empty
-        self._heights, self._span = heights_of(history.over_time(self.figure), COLUMNS[self.figure])
+        self._measure()
         found = history.at(at)
         self.border_title = "layers" if found is None else f"layers at step {found[0]:,}"
         self.border_subtitle = "" if found is None else f"{COLUMNS[self.figure].title} over time"
         self.resize_list(len(history.layers) + 1 if len(history) else 1)
         self.refresh()
+
+    def _measure(self) -> None:
+        """The strips' heights: the cursor changes none of them, nor does a step without figures."""
+        measured = (self._history, self._history.version, self.figure)
+        if measured != self._measured:
+            self._measured = measured
+            self._heights, self._span = heights_of(self._history.over_time(self.figure), COLUMNS[self.figure])
 
     def choose_next(self) -> None:
         """Let the strip show the next figure."""
@@ -160,10 +168,12 @@ def heat_strip(heights: Floats, width: int, span: tuple[float, float], blocks: s
         return " " * max(width, 0)
     # Few figures get a cell each, so that a strip grows from the left.
     count = len(heights)
-    cells = np.arange(count) * width // count if count > width else np.arange(count)
     low, high = span
-    best = np.full(width, -math.inf)
-    np.maximum.at(best, cells, np.where(np.isfinite(heights), heights, -math.inf))
+    best = np.where(np.isfinite(heights), heights, -math.inf)
+    if count > width:
+        # Each cell begins with the first of those whose index times width over count reaches its number.
+        best = np.maximum.reduceat(best, (np.arange(width) * count + width - 1) // width)
+    best = np.pad(best, (0, width - len(best)), constant_values=-math.inf)
     share = np.nan_to_num((best - low) / (high - low if high > low else 1.0), neginf=0.0)
     levels = np.clip(share * len(blocks), 0, len(blocks) - 1).astype(int)
     return "".join(" " if value == -math.inf else blocks[level] for value, level in zip(best, levels, strict=True))
