@@ -79,11 +79,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def system_error(error: OSError) -> str:
     """What the operating system refused, and of which file, if it says so."""
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}"
+    # Of a rename the new name, which is the one that a user knows.
+    file = error.filename2 or error.filename
+    return f"{file}: {error.strerror or error}" if file else f"{error.strerror or error}"
 
 
-def kind_and_reason(error: Exception) -> str:
+def kind_and_reason(error: BaseException) -> str:
     """An error that isn't ours: its kind, and the first line of what it says."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"

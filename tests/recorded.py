@@ -177,7 +177,8 @@ def append(run: Run, *happened: ev.Event) -> None:
 def own(run: Run, pid: int | None = None, host: str | None = None) -> None:
     """Make a process the run's owner, by default this one of this machine."""
     pid = pid or os.getpid()
-    content = {"pid": pid, "process": identity_of_process(pid), "host": host or socket.gethostname()}
+    process = identity_of_process(pid) if host is None else "another's"
+    content = {"pid": pid, "process": process, "host": host or socket.gethostname()}
     (run.path / "owner.json").write_text(json.dumps(content))
 
 

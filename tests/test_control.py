@@ -14,7 +14,16 @@ import kerascnn
 from kerascnn.errors import RunError, UsageError
 from kerascnn.runs import control
 from kerascnn.runs.directory import Run, create_run, open_run
-from kerascnn.runs.events import CheckpointWritten, ControlApplied, EpochDone, Event, EventWriter, of_kind
+from kerascnn.runs.events import (
+    CheckpointWritten,
+    ControlApplied,
+    EpochDone,
+    Event,
+    EventWriter,
+    Phase,
+    StepDone,
+    of_kind,
+)
 from kerascnn.runs.process import full_name_of_process
 from kerascnn.training.checkpoint import differences, list_checkpoints
 from kerascnn.training.control import Control
@@ -53,6 +62,52 @@ def test_a_live_run_is_paused_changed_resumed_and_stopped(
     assert [events[-2]["kind"], events[-1]["state"]] == ["checkpoint", "stopped"]
     assert final_state(run_dir).progress.epochs == 502
     assert open_run(run_dir).summary().epochs == 502
+
+
+@pytest.mark.backend
+def test_a_pause_between_two_steps_saves_the_run_first(keras: object, tmp_path: Path) -> None:
+    """Who reads of the pause may switch the machine off. What can't be written is no reason to end the run."""
+    run, gone = Run(tmp_path / "run"), tmp_path / "gone"
+    saved: list[list[str]] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == 3:
+            for _ in range(2):
+                control.ask(run, control.make_command("pause", None))
+        if isinstance(event, StepDone) and event.step == 7:
+            run.checkpoints.rename(gone)
+            control.ask(run, control.make_command("pause", None))
+        if isinstance(event, ControlApplied) and event.command == "pause":
+            if gone.exists():
+                gone.rename(run.checkpoints)
+            saved.append([path.stem for path in list_checkpoints(run.checkpoints)])
+            control.ask(run, control.make_command("resume", None))
+
+    result = kerascnn.train(own("tiny"), run_dir=run.path, listeners=[listen])
+    assert result.state == "finished"
+    assert saved == [["step-000000003"]] * 3
+    reasons = [(event["step"], event["reason"]) for event in events_of(run.path, "checkpoint")]
+    assert reasons == [(3, "pause"), (10, "epoch")]
+
+
+@pytest.mark.backend
+def test_a_pause_in_a_validation_saves_nothing(keras: object, tmp_path: Path) -> None:
+    """The weights are then their moving average."""
+    run = Run(tmp_path / "run")
+    saved: list[list[Path]] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Phase) and event.phase == "validating":
+            control.ask(run, control.make_command("pause", None))
+        if isinstance(event, ControlApplied) and event.command == "pause":
+            saved.append(list_checkpoints(run.checkpoints))
+            control.ask(run, control.make_command("resume", None))
+
+    recipe = own("stateful", train__epochs=1)
+    paused = kerascnn.train(recipe, run_dir=run.path, listeners=[listen])
+    assert saved == [[]]
+    straight = kerascnn.train(recipe)
+    assert differences(final_state(paused.run_dir), final_state(straight.run_dir)) == []
 
 
 @pytest.mark.backend

@@ -5,6 +5,7 @@ The faults are real, done to real processes: SIGKILL, a full file system, an add
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -22,11 +23,13 @@ import pytest
 
 import kerascnn
 from kerascnn.errors import CheckpointError, RunError, UnknownNameError
+from kerascnn.runs import control
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, Writer, create_run, delete_run, open_run
 from kerascnn.runs.files import PARTIAL
 from kerascnn.training.checkpoint import differences, list_checkpoints, newest_whole, read_checkpoint, write_checkpoint
-from tests.conftest import GIVE_UP_S, Command, events_of
+from kerascnn.training.session import Options
+from tests.conftest import GIVE_UP_S, Command, events_of, write_image_folder
 from tests.live import events_of_live, final_state, train_arguments, wait_for
 from tests.test_training import own
 
@@ -168,6 +171,89 @@ def test_a_kill_takes_its_parent_but_not_a_run_that_was_left_behind(tmp_path: Pa
 
 def open_run_or_none(path: Path) -> Run | None:
     return open_run(path) if (path / "recipe.toml").is_file() else None
+
+
+def test_a_reader_of_the_output_that_goes_away_takes_no_run_with_it(
+    tmp_path: Path, untouched: Path, start_command: Start
+) -> None:
+    """As `2>&1 | head -1` does."""
+    run_dir = tmp_path / "run"
+    process = start_command(*starting(run_dir), "--json")
+    assert process.stderr is not None
+    assert process.stdout is not None
+    assert process.stderr.readline().startswith("stateful on")
+    process.stderr.close()
+    assert json.load(process.stdout)["state"] == "finished"
+    assert process.wait(GIVE_UP_S) == 0
+    expect_untouched(run_dir, untouched)
+    expect_a_note(run_dir, "BrokenPipeError: [Errno 32] Broken pipe")
+
+
+def test_a_terminal_that_vanishes_without_a_word_takes_no_run_with_it(tmp_path: Path, untouched: Path) -> None:
+    run_dir = tmp_path / "run"
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "kerascnn", *map(str, starting(run_dir))]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, text=True)
+    os.close(theirs)
+    os.set_blocking(ours, False)
+
+    def three_steps_shown() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            os.read(ours, 100_000)
+        return len(events_of_live(run_dir, "step")) >= 3
+
+    wait_for(three_steps_shown, process)
+    os.close(ours)
+    assert process.wait(GIVE_UP_S) == 0
+    expect_untouched(run_dir, untouched)
+    expect_a_note(run_dir, "OSError: [Errno 5] Input/output error")
+
+
+def expect_a_note(run_dir: Path, reason: str) -> None:
+    said = f"a listener failed and hears no more: {reason}"
+    assert [event["message"] for event in events_of(run_dir, "warning") if "listener" in event["message"]] == [said]
+
+
+def test_a_run_under_nohup_outlives_its_terminal(tmp_path: Path, untouched: Path) -> None:
+    run_dir = tmp_path / "run"
+    command = ["nohup", sys.executable, "-m", "kerascnn", *map(str, starting(run_dir))]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, text=True)
+    wait_for(lambda: len(events_of_live(run_dir, "step")) >= 3, process)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(GIVE_UP_S) == 0
+    expect_untouched(run_dir, untouched)
+
+
+# ── Names ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.backend
+def test_a_broken_image_whose_name_is_no_utf8_is_left_out_and_told(keras: object, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    write_image_folder(folder)
+    (folder / "class0" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"no image")
+    changes = {"dataset": f"folder:{folder}", "classes": 2, "train__val_split": 0.5, "train__batch_size": 2}
+    options = Options(skip_bad_images=True, command=["kerascnn", os.fsdecode(b"caf\xe9")])
+    run = open_run(kerascnn.train(own("tiny", **changes), options=options).run_dir)
+    assert run.summary().state == "finished"
+    assert any("don't decode: " in note and "caf?.png" in note for note in notes_of(run))
+    assert run.environment()["command"] == ["kerascnn", "caf?"]
+    assert run.result()["state"] == "finished"
+
+
+def notes_of(run: Run) -> list[str]:
+    return [event.message for event in ev.of_kind(run.events(), ev.Warned)]
+
+
+@pytest.mark.backend
+def test_a_run_that_fails_on_a_name_that_is_no_utf8_says_so(keras: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: object) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), os.fsdecode(b"caf\xe9"))
+
+    monkeypatch.setattr("kerascnn.training.engine.Engine.run", fail)
+    with pytest.raises(RunError):
+        kerascnn.train(own("tiny"), run_dir=Path("run"))
+    assert open_run("run").result()["message"] == events_of(Path("run"))[-1]["message"] == "caf?: Input/output error"
 
 
 # ── Damaged files ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -484,6 +570,28 @@ def test_a_run_that_another_machine_works_on_is_not_deleted(tmp_path: Path) -> N
     writer.close()
     delete_run(run)
     assert not run.path.exists()
+
+
+def test_a_run_stays_its_machines_own_when_the_host_name_changes(tmp_path: Path) -> None:
+    """As a laptop's does in another network: what the process noted is its old name."""
+    run = create_run(tmp_path / "run", own("tiny"), [])
+    take = (
+        "import pathlib, sys; from kerascnn.runs.directory import Run, Writer; "
+        "writer = Writer(Run(pathlib.Path(sys.argv[1]))); print('taken', flush=True); input()"
+    )
+    command = [sys.executable, "-c", take, str(run.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "taken\n"
+        owner = json.loads((run.path / "owner.json").read_text())
+        (run.path / "owner.json").write_text(json.dumps({**owner, "host": "before.local"}))
+        assert run.holder() == (process.pid, None)
+        control.ask(run, control.make_command("stop", None))
+        process.kill()
+    assert run.holder() == (None, None)
+    assert run.summary().state == "killed"
+    (run.path / "owner.json").write_text(json.dumps({**owner, "host": "before.local", "machine": "another"}))
+    assert run.holder() == (None, "before.local")
 
 
 @pytest.mark.backend

@@ -27,6 +27,7 @@ from kerascnn.recipe import Augment, Train
 from kerascnn.runs import control
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, Writer, create_run, list_runs, open_run
+from kerascnn.runs.files import write_text
 from kerascnn.training.allocator import set_allocator
 from kerascnn.training.backend import BACKENDS, choose_backend, installed_backends, thread_count
 from kerascnn.training.checkpoint import (
@@ -102,6 +103,7 @@ def test_the_next_epoch_is_read_while_this_one_is_validated(
     keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = threading.Event()
+    waited: list[bool] = []
     make = TrainingBatches.make
 
     def make_and_tell(self: TrainingBatches, epoch: int, number: int) -> Any:
@@ -111,12 +113,13 @@ def test_the_next_epoch_is_read_while_this_one_is_validated(
 
     def wait_for_it(event: ev.Event) -> None:
         if isinstance(event, ev.Phase) and event.phase == "validating":
-            assert begun.wait(GIVE_UP_S)
+            waited.append(begun.wait(GIVE_UP_S))
 
     monkeypatch.setattr(TrainingBatches, "make", make_and_tell)
     recipe = own("tiny", train__epochs=2, train__limit_train=100, train__limit_val=10)
     result = kerascnn.train(recipe, run_dir=tmp_path / "run", listeners=[wait_for_it])
     assert result.state == "finished"
+    assert waited == [True, True]
 
 
 def test_each_image_is_cropped_and_flipped_by_a_draw_of_its_own() -> None:
@@ -460,6 +463,90 @@ def test_a_disk_that_fills_ends_the_run_with_its_checkpoints_whole(keras: Any, m
 
 
 @pytest.mark.backend
+def test_a_table_of_epochs_that_cannot_be_written_ends_no_run(keras: Any) -> None:
+    run = Run(Path("run"))
+
+    def stand_in_the_way(event: ev.Event) -> None:
+        if isinstance(event, ev.EpochDone) and event.epoch == 1:
+            run.metrics_file.mkdir()
+        if isinstance(event, ev.CheckpointWritten) and event.step == 2:
+            run.metrics_file.rmdir()
+
+    recipe = own("tiny", train__epochs=2, train__limit_train=100)
+    assert kerascnn.train(recipe, run_dir=run.path, listeners=[stand_in_the_way]).state == "finished"
+    (said,) = [event["message"] for event in events_of(run.path, "warning") if "metrics.csv" in event["message"]]
+    assert "Is a directory; its rows are written with the next epoch's" in said
+    assert len(run.metrics_file.read_text().splitlines()) == 3
+
+
+def test_a_file_that_somebody_has_open_on_windows_is_replaced_when_they_leave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, refused = Path.replace, []
+
+    def held_twice(self: Path, target: Path) -> Path:
+        if len(refused) < 2:
+            refused.append(target)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self), None, str(target))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", held_twice)
+    monkeypatch.setattr("kerascnn.runs.files.HELD_FOR_S", 0.0)
+    with pytest.raises(PermissionError):
+        write_text(tmp_path / "a", "elsewhere nothing is tried again")
+    monkeypatch.setattr("kerascnn.runs.files.HELD_FOR_S", GIVE_UP_S)
+    write_text(tmp_path / "a", "after the second refusal")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "after the second refusal"
+
+
+@pytest.mark.backend
+def test_best_weights_that_somebody_keeps_open_on_windows_stay_those_of_the_best_epoch(
+    keras: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(Path("run"))
+    replace, kept = Path.replace, []
+
+    def hold(event: ev.Event) -> None:
+        if isinstance(event, ev.EpochDone) and event.epoch == 1:
+            kept.append(run.best_weights_file.read_bytes())
+
+    def held(self: Path, target: Path) -> Path:
+        if kept and target == run.best_weights_file:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self), None, str(target))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", held)
+    result = kerascnn.train(own("tiny", train__epochs=3), run_dir=run.path, listeners=[hold])
+    assert (result.state, result.figures["best_epoch"]) == ("finished", 1)
+    first, *others = events_of(run.path, "epoch")
+    assert max(epoch["val_accuracy"] for epoch in others) > first["val_accuracy"] == result.figures["best_val_accuracy"]
+    assert [epoch["best"] for epoch in (first, *others)] == [True, False, False]
+    assert kept == [run.best_weights_file.read_bytes()]
+    said = [event["message"] for event in events_of(run.path, "warning") if "best.weights.h5" in event["message"]]
+    assert said[0] == "run/best.weights.h5: Permission denied; epoch 2 doesn't count as the best one"
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("error", [ValueError("plot failed"), SystemExit(1)])
+def test_a_listener_that_fails_hears_no_more_and_ends_no_run(keras: Any, error: BaseException) -> None:
+    heard: list[ev.Event] = []
+    failing: list[ev.Event] = []
+
+    def fail(event: ev.Event) -> None:
+        failing.append(event)
+        raise error
+
+    recipe = own("tiny", train__limit_train=100)
+    result = kerascnn.train(recipe, run_dir=Path("run"), listeners=[fail, heard.append])
+    assert result.state == "finished"
+    assert len(failing) == 1
+    assert isinstance(heard[-1], ev.RunEnded)
+    (said,) = [event["message"] for event in events_of(Path("run"), "warning") if "listener" in event["message"]]
+    assert said == f"a listener failed and hears no more: {type(error).__name__}: {error}"
+
+
+@pytest.mark.backend
 def test_folders_may_be_given_as_texts(keras: Any, tmp_path: Path) -> None:
     options = kerascnn.Options(data_dir=str(tmp_path / "nowhere"))
     with pytest.raises(kerascnn.UsageError, match="nowhere"):
@@ -684,10 +771,12 @@ def test_a_killed_run_goes_on_to_the_bit(
 
 @pytest.mark.backend
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 75), ("SIGUSR1", 75)])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 75), ("SIGUSR1", 75), ("SIGHUP", 75)])
 def test_a_signal_saves_a_checkpoint_and_says_how_to_go_on(
     name: str, code: int, tmp_path: Path, start_command: Callable[..., subprocess.Popen[str]], kerascnn_command: Command
 ) -> None:
+    if signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
+        pytest.skip("the tests run under nohup")
     run_dir = tmp_path / "run"
     process = start_command(
         "train", "tiny", "--catalog", OWN_CATALOG, "--run-dir", run_dir, "--epochs", 500, "--limit-train", 6000

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Protocol
 
@@ -70,6 +72,29 @@ def counted(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
         bar.stop()
 
 
+class _Stderr(Console):
+    """Standard error. With a broken pipe rich's own console silences standard output as well and leaves the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+@contextmanager
+def _silent_once_unread(console: Console) -> Iterator[None]:
+    """Where the terminal or the pipe goes away, what comes after goes nowhere: the command keeps its exit code.
+
+    Raises:
+        OSError: it has gone.
+    """
+    try:
+        yield
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, console.file.fileno())
+        os.close(nowhere)
+        raise
+
+
 class BarDisplay:
     """One live line with phase, step, loss, accuracy, images/s, learning rate and time left; a line an epoch stays."""
 
@@ -84,10 +109,15 @@ class BarDisplay:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._progress.stop()
+        with suppress(OSError), _silent_once_unread(self._console):
+            self._progress.stop()
 
     def show(self, event: ev.Event) -> None:
         self._pace.see(event)
+        with _silent_once_unread(self._console):
+            self._show(event)
+
+    def _show(self, event: ev.Event) -> None:
         if isinstance(event, ev.Phase):
             of = f" {event.epoch}/{self._pace.epochs}" if event.epoch else ""
             total = self._pace.steps_per_epoch or 1
@@ -140,12 +170,13 @@ class PlainDisplay:
                 + (f" {duration(left)} left" if left is not None else "")
             )
         if line:
-            self._console.print(line, markup=False, soft_wrap=True)
+            with _silent_once_unread(self._console):
+                self._console.print(line, markup=False, soft_wrap=True)
 
 
 def make_display() -> Display:
     """A bar on a terminal, plain lines elsewhere."""
-    console = stderr()
+    console = _Stderr(stderr=True, highlight=False)
     return BarDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 

@@ -22,7 +22,7 @@ from kerascnn.errors import RunError, UnknownNameError, nearest
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.files import remove_unfinished, write_json, write_text
-from kerascnn.runs.process import identity_of_process
+from kerascnn.runs.process import identity_of_machine, identity_of_process
 
 RUNS_FOLDER = Path("runs")
 OWNER_FILE = "owner.json"
@@ -302,7 +302,9 @@ def _who_works_on(run: Run) -> str:
 def own(folder: Path) -> None:
     """Note this process as the one that works in a folder, for whoever asks."""
     me = os.getpid()
-    write_json(folder / OWNER_FILE, {"pid": me, "process": identity_of_process(me), "host": socket.gethostname()})
+    process, machine = identity_of_process(me), identity_of_machine()
+    owner = {"pid": me, "process": process, "host": socket.gethostname(), "machine": machine}
+    write_json(folder / OWNER_FILE, owner)
 
 
 def disown(folder: Path) -> None:
@@ -319,12 +321,16 @@ def holder_of(folder: Path) -> tuple[int | None, str | None]:
     """Who has taken a folder: a living process of this machine, or the name of another machine, or nobody."""
     content = _read_object(folder / OWNER_FILE)
     pid, host = content.get("pid"), content.get("host")
-    if host != socket.gethostname():
-        return None, host if isinstance(host, str) else None
-    if type(pid) is not int or not 0 < pid < MAX_PID:
-        return None, None
-    identity = identity_of_process(pid)
-    return (pid if identity is not None and identity == content.get("process") else None), None
+    # The process first: a laptop's host name may be another in each network.
+    if type(pid) is int and 0 < pid < MAX_PID:
+        identity = identity_of_process(pid)
+        if identity is not None and identity == content.get("process"):
+            return pid, None
+    return None, host if isinstance(host, str) and not _is_this_machine(host, content.get("machine")) else None
+
+
+def _is_this_machine(host: str, machine: object) -> bool:
+    return host == socket.gethostname() or (machine is not None and machine == identity_of_machine())
 
 
 def new_run_path(model: str, runs_folder: Path) -> Path:

@@ -23,10 +23,12 @@ from pydantic import (
     model_validator,
 )
 
+from kerascnn.errors import kind_and_reason
+
 FORMAT = 1
 
 PhaseName = Literal["importing", "loading data", "building", "compiling", "training", "validating"]
-CheckpointReason = Literal["epoch", "minutes", "stop", "interrupted"]
+CheckpointReason = Literal["epoch", "minutes", "pause", "stop", "interrupted"]
 EndState = Literal["finished", "stopped", "interrupted", "diverged", "failed"]
 
 
@@ -42,6 +44,12 @@ def _to_json(value: float) -> float | str:
     return value
 
 
+def _in_utf8(value: Any) -> Any:
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
+
+
+# Names of files may hold bytes that are no UTF-8, which JSON can't tell: a question mark, as on the terminal.
+Text = Annotated[str, BeforeValidator(_in_utf8)]
 # JSON has no NaN; as a text it survives every reader.
 Number = Annotated[float, BeforeValidator(_from_json), PlainSerializer(_to_json, when_used="json")]
 # What a reader may count, add up and show as a time without a thought: a line beyond these is no event.
@@ -64,8 +72,8 @@ class RunStarted(Event):
 
     kind: Literal["run started"] = "run started"
     format: Count = FORMAT
-    model: str
-    dataset: str
+    model: Text
+    dataset: Text
     backend: str
     epochs: Count
     batch_size: Count
@@ -80,7 +88,7 @@ class DataLoaded(Event):
     val_images: Count
     steps_per_epoch: Count
     classes: Count
-    where: str
+    where: Text
 
 
 class Phase(Event):
@@ -208,10 +216,10 @@ class Found(Event):
     kind: Literal["finding"] = "finding"
     severity: Literal["warning", "verdict"]
     rule: str = ""
-    symptom: str
+    symptom: Text
     layer: str | None = None
     step: Count
-    cause: str
+    cause: Text
     remedies: tuple[str, ...] = ()
     evidence: dict[str, Number] = {}
 
@@ -220,7 +228,7 @@ class Warned(Event):
     """Something that a user should know and that doesn't end the run."""
 
     kind: Literal["warning"] = "warning"
-    message: str
+    message: Text
     step: Count | None = None
 
 
@@ -229,7 +237,7 @@ class RunEnded(Event):
 
     kind: Literal["run ended"] = "run ended"
     state: EndState
-    message: str
+    message: Text
     step: Count
     elapsed: Seconds
     exit_code: Count
@@ -268,11 +276,21 @@ class EventWriter:
         self._file.flush()
 
     def write(self, event: Event) -> None:
-        """Append one event; it is with the operating system when this returns."""
+        """Append one event; it is with the operating system when this returns.
+
+        A listener that fails hears no more, and the events say so: whoever looks on ends no training.
+        """
+        self._append(event)
+        for listener in list(self._listeners):
+            try:
+                listener(event)
+            except (Exception, SystemExit) as error:
+                self._listeners.remove(listener)
+                self._append(Warned(message=f"a listener failed and hears no more: {kind_and_reason(error)}"))
+
+    def _append(self, event: Event) -> None:
         self._file.write(event.model_dump_json().encode() + b"\n")
         self._file.flush()
-        for listener in self._listeners:
-            listener(event)
 
     def close(self) -> None:
         """Close the file."""

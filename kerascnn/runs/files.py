@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 PARTIAL = ".partial-"
+# On Windows a file that somebody has open, if only a virus scanner for a moment, can't be replaced or removed.
+HELD_FOR_S = 2.0 if os.name == "nt" else 0.0
+TRY_AGAIN_S = 0.05
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -22,10 +26,27 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         write(partial)
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
-        partial.replace(path)
+        patiently(lambda: partial.replace(path))
         sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def patiently(act: Callable[[], object]) -> None:
+    """Replace or remove a file; where somebody has it open, again until they leave it, for two seconds.
+
+    Raises:
+        PermissionError: they didn't.
+    """
+    deadline = time.monotonic() + HELD_FOR_S
+    while True:
+        try:
+            act()
+            return
+        except PermissionError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(TRY_AGAIN_S)
 
 
 def remove_unfinished(*folders: Path) -> None:
@@ -50,8 +71,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """Write JSON whole or not at all; what isn't UTF-8, as a file's name may be, becomes a question mark."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode(errors="replace"))
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,7 +10,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -90,6 +90,7 @@ class Engine:
         self._tick = clock()
         self._last_record = self._tick
         self._last_checkpoint = self._tick
+        self._saved_step = progress.step
         self._seen_at_record = 0
         self._compiled = keras.backend.backend() == "torch"
 
@@ -161,7 +162,7 @@ class Engine:
 
     def _between_steps(self) -> None:
         """Where a run can be told something or be left, and the checkpoint of every few minutes."""
-        self._obey()
+        self._obey(self._save_for_pause)
         if self._progress.position == self._until:
             self._signals.arrived = STOP
         if self._signals.arrived:
@@ -171,25 +172,35 @@ class Engine:
         if self._clock() - self._last_checkpoint >= self._checkpoint_every_s:
             self.checkpoint("minutes")
 
-    def _obey(self) -> None:
+    def _save_for_pause(self) -> None:
+        """A machine may be switched off while nothing is computed."""
+        if self._progress.step > self._saved_step:
+            # What can't be written now may be by the time that the run goes on.
+            with suppress(OSError):
+                self.checkpoint("pause")
+
+    def _obey(self, before_pause: Callable[[], None] = lambda: None) -> None:
         """Do what users have asked since the last call. Returns when no pause is on, or the run is to be left."""
-        paused = self._apply_commands(paused=False)
+        paused = self._apply_commands(before_pause, paused=False)
         if not paused:
             return
         self._count_time()
         while paused and not self._signals.arrived:
             self._control.wait()
-            paused = self._apply_commands(paused=True)
+            paused = self._apply_commands(before_pause, paused=True)
         # The pause isn't the run's own time.
         self._read_pending()
         self._tick = self._last_record = self._clock()
         self._seen_at_record = self._progress.seen
 
-    def _apply_commands(self, *, paused: bool) -> bool:
+    def _apply_commands(self, before_pause: Callable[[], None], *, paused: bool) -> bool:
         progress = self._progress
         for command in self._control.commands(progress.step):
-            if command.command in ("pause", "resume"):
-                paused = command.command == "pause"
+            if command.command == "pause":
+                before_pause()
+                paused = True
+            elif command.command == "resume":
+                paused = False
             elif command.command == "stop":
                 self._signals.arrived = self._signals.arrived or STOP
             elif command.command == "set-lr" and command.value is not None:
@@ -279,8 +290,7 @@ class Engine:
             evaluated = self._evaluate(batches)
             val_loss, val_accuracy = evaluated or (math.nan, math.nan)
             improved = math.isfinite(val_loss) and (progress.best is None or val_accuracy > progress.best)
-            if improved:
-                write_atomically(self._run.best_weights_file, self._network.model.save_weights)
+            improved = improved and self._save_best_weights()
         if evaluated is None:
             self._between_steps()
         self._count_time()
@@ -291,6 +301,17 @@ class Engine:
         if progress.position == self._until:
             raise Interruption(STOP)
         return self._early_stop()
+
+    def _save_best_weights(self) -> bool:
+        """Write the weights of the best epoch so far; False where somebody has the last one's open and keeps them."""
+        try:
+            write_atomically(self._run.best_weights_file, self._network.model.save_weights)
+        except PermissionError as error:
+            # The file holds what the run calls its best epoch, so this one isn't it.
+            epoch = self._progress.epoch + 1
+            self._emit(ev.Warned(message=f"{system_error(error)}; epoch {epoch} doesn't count as the best one"))
+            return False
+        return True
 
     def _evaluate(self, batches: Iterator[Batch]) -> tuple[float, float] | None:
         """Mean loss and accuracy over the validation images.
@@ -339,8 +360,8 @@ class Engine:
         self._emit(event)
         try:
             write_metrics(self._run.metrics_file, [ev.EpochDone(**epoch) for epoch in progress.history])
-        except PermissionError as error:
-            # On Windows a spreadsheet that shows it keeps it; the next epoch writes all of it again.
+        except OSError as error:
+            # On Windows a spreadsheet that shows it keeps it. Only what a run can't do without ends it.
             self._emit(ev.Warned(message=f"{system_error(error)}; its rows are written with the next epoch's"))
 
     def _early_stop(self) -> str:
@@ -370,6 +391,7 @@ class Engine:
         size = write_checkpoint(path, Checkpoint(state, self._progress, identity))
         keep_newest(self._run.checkpoints, self._progress.best_checkpoint)
         self._last_checkpoint = self._clock()
+        self._saved_step = self._progress.step
         self._emit(
             ev.CheckpointWritten(
                 step=self._progress.step,

@@ -35,7 +35,7 @@ from kerascnn.machine import machine
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import RUNS_FOLDER, Run, Writer, create_run, epochs_of, new_run_path
-from kerascnn.runs.files import write_atomically, write_json
+from kerascnn.runs.files import patiently, write_atomically, write_json
 from kerascnn.training import backend as backends
 from kerascnn.training.allocator import asked_allocator, set_allocator
 from kerascnn.training.signals import Interruption, Signals
@@ -114,7 +114,7 @@ def train(
         init_from: a run's directory, or one of its checkpoints, whose weights to begin with. The optimizer, the
             schedule and the epochs begin anew, so the backend, the dataset and the batch size may be others.
         options: backend, device, where data lies.
-        listeners: called with each event as it is written.
+        listeners: called with each event as it is written; one that fails hears no more, and the run goes on.
 
     Returns:
         How it ended: finished, interrupted or diverged. A run that is interrupted can be resumed.
@@ -285,7 +285,7 @@ class _Session:
 
     def _begin(self) -> None:
         # It tells how an earlier process ended; this one isn't at its end.
-        self._run.result_file.unlink(missing_ok=True)
+        patiently(lambda: self._run.result_file.unlink(missing_ok=True))
         self._emit(
             ev.RunStarted(
                 model=self._recipe.name,

@@ -1,4 +1,4 @@
-"""Ctrl-C and preemption: noted while the engine runs, acted on between two steps."""
+"""Ctrl-C, preemption and a closed terminal: noted while the engine runs, acted on between two steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from types import FrameType, TracebackType
 from kerascnn.runs.events import EndState
 
 STOP = "stop"
-EXIT_CODES = {"SIGINT": 130, "SIGTERM": 75, "SIGUSR1": 75, STOP: 0}
+# SIGBREAK is Windows's: Ctrl-Break.
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 75, "SIGUSR1": 75, "SIGHUP": 75, "SIGBREAK": 75, STOP: 0}
 
 
 class Interruption(BaseException):
@@ -22,7 +23,7 @@ class Interruption(BaseException):
 
 
 class Signals:
-    """Inside ``with``, SIGINT, SIGTERM and SIGUSR1 are noted in ``arrived``.
+    """Inside ``with``, SIGINT, SIGTERM, SIGUSR1 and SIGHUP are noted in ``arrived``; on Windows SIGBREAK is, too.
 
     Before :meth:`wait_for_step` a signal ends what is under way at once: there is nothing to save yet. Off the main
     thread, where Python can't handle signals, nothing is installed.
@@ -37,7 +38,7 @@ class Signals:
         if threading.current_thread() is threading.main_thread():
             for name in EXIT_CODES:
                 number = getattr(signal, name, None)
-                if number is not None:
+                if number is not None and not _under_nohup(name, number):
                     self._old[number] = signal.signal(number, self._handle)
         return self
 
@@ -63,3 +64,8 @@ class Signals:
             self.arrived = signal.Signals(number).name
             if self._at_once:
                 raise Interruption(self.arrived)
+
+
+def _under_nohup(name: str, number: int) -> bool:
+    """Whether this is the signal of a closed terminal, and the run was started to outlive that."""
+    return name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN
