@@ -491,6 +491,15 @@ def test_an_undivided_folder_holds_a_share_out_and_says_so(tmp_path: Path) -> No
     assert (len(more.train), len(more.validation)) == (10, 10)
 
 
+def test_an_image_whose_name_is_no_utf8_is_an_image(tmp_path: Path) -> None:
+    write_image_folder(tmp_path, images=2)
+    image = next((tmp_path / "class1").iterdir())
+    image.rename(image.with_name(os.fsdecode(b"caf\xe9") + image.suffix))
+    loaded = datasets.load_folder(tmp_path, (16, 16, 3))
+    assert len(loaded.train) == 4
+    assert loaded.train.read(np.arange(4)).shape == (4, 16, 16, 3)
+
+
 def test_an_image_that_does_not_decode_is_named_or_skipped(tmp_path: Path) -> None:
     write_image_folder(tmp_path, images=3)
     bad = tmp_path / "class1" / "broken.jpg"

@@ -348,7 +348,9 @@ def _listing_fingerprint(files: list[Path], root: Path) -> str:
     digest = hashlib.sha256()
     for path in files:
         stat = path.stat()
-        digest.update(f"{path.relative_to(root).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        line = f"{path.relative_to(root).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+        # A name may hold bytes that are no UTF-8.
+        digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
