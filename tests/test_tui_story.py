@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from kerascnn.runs.directory import Run, state_of
 from kerascnn.runs.pace import Pace
 from tests import recorded
 from tests.recorded import BEGAN, STEPS_PER_EPOCH, append, record, started, step, whole_run
-from tui.reading.story import LayerHistory, RunStory
+from tui.reading.story import FIGURES, LayerHistory, RunStory
 
 FOREVER = 1e9
 
@@ -60,6 +61,12 @@ def test_layers_that_are_taken_back_and_told_anew_are_those_that_were_told_last(
     assert history.over_time("gradient_norm").tolist() == [list(one.gradient_norm) for one in told[:150] + again]
     assert np.isnan(history.over_time("saturated")).all()
     assert before[-1].tolist() == list(told[-1].gradient_norm), "what was handed out stays"
+
+
+def test_statistics_of_a_network_without_a_kernel_are_none(tmp_path: Path) -> None:
+    nothing: dict[str, Any] = dict.fromkeys(("layers", *FIGURES), ())
+    story = read(record(tmp_path / "run", [*started(), recorded.layers(1).model_copy(update=nothing), step(2)]))
+    assert (story.step, len(story.layers), story.layers.over_time("dead").shape) == (2, 1, (1, 0))
 
 
 def test_accuracy_is_told_since_the_last_recorded_step(tmp_path: Path) -> None:

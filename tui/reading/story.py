@@ -76,7 +76,7 @@ class LayerHistory:
         """Counts what has been added and taken back; whoever draws compares it with what was drawn."""
         self._steps: list[int] = []
         # As (time, figure, layer), with room at its end.
-        self._rows: Floats = np.empty((0, len(FIGURES), 0))
+        self._rows: Floats = np.empty((FIRST_ROOM, len(FIGURES), 0))
 
     def __len__(self) -> int:
         return len(self._steps)
