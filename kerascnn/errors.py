@@ -90,6 +90,11 @@ def kind_and_reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of what an error that isn't ours says, or its kind where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 # What the backends say when memory ends, each as an error of its own.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "oom when allocating", "resource_exhausted", "bad_alloc")
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerascnn.data.pickles import PickledArray, PickledDtype, restricted_pickle
-from kerascnn.errors import DatasetError, brief
+from kerascnn.errors import DatasetError, brief, reason_of
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -152,4 +152,4 @@ def _pixels_of(array: PickledArray, path: Path, shape: tuple[int, int]) -> Pixel
 def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+    return reason_of(error)[:200]

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from kerascnn.diagnosis.signals import Node, activation_of, graph_of, kernel_of, nodes_of
+from kerascnn.errors import reason_of
 from kerascnn.training.backend import tensorflow_left_alone
 
 # What may come after a softmax and leaves its probabilities as they are: layers, and operations by their class.
@@ -99,8 +100,7 @@ def _clone(model: keras.Model) -> keras.Model:
             copy: keras.Model = keras.models.clone_model(model, **options)
     except Exception as error:
         # Whatever a layer's own code stumbles over when it is made again from its configuration.
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"the model can't be copied to be trained: {reason}") from error
+        raise ValueError(f"the model can't be copied to be trained: {reason_of(error)}") from error
     theirs = {id(variable) for variable in model.variables}
     if any(id(variable) in theirs for variable in copy.variables):
         raise ValueError(

@@ -23,6 +23,7 @@ from kerascnn.diagnosis.one_batch import memorise_a_few
 from kerascnn.diagnosis.record import Chance, Record
 from kerascnn.diagnosis.rules import the_rules
 from kerascnn.diagnosis.signals import kernel_layers
+from kerascnn.errors import reason_of
 from kerascnn.recipe import Recipe, Train
 from kerascnn.runs import events as ev
 from kerascnn.training.backend import tensorflow_left_alone
@@ -405,8 +406,7 @@ def _copied(asked: keras.optimizers.Optimizer | str | None, model: keras.Model) 
         copy: keras.optimizers.Optimizer = type(asked).from_config(config)
     except Exception as error:
         # Whatever somebody's own optimizer stumbles over.
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"optimizer: it can't be copied: {reason}") from error
+        raise ValueError(f"optimizer: it can't be copied: {reason_of(error)}") from error
     return copy
 
 

@@ -18,7 +18,7 @@ from kerascnn.data.batches import random_for
 from kerascnn.data.dataset import Dataset, absolute, classes_of, require
 from kerascnn.data.formats import Labels, Pixels
 from kerascnn.data.statistics import constants_of
-from kerascnn.errors import UsageError
+from kerascnn.errors import UsageError, reason_of
 from kerascnn.machine import free_memory
 from kerascnn.recipe import Recipe
 from kerascnn.training import backend as backends
@@ -216,8 +216,7 @@ def _read_model(path: Path, tell: Tell) -> keras.Model:
                 tell(f"{path.name}: what it was compiled with can't be read, so it gets Keras's own Adam")
     except Exception as error:
         # Keras, zipfile and HDF5 each raise whatever they stumble over in a file that isn't theirs.
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UsageError(f"{path}: expected a model of Keras's own layers: {reason}") from None
+        raise UsageError(f"{path}: expected a model of Keras's own layers: {reason_of(error)}") from None
     for layer in model._flatten_layers(include_self=False):
         if not type(layer).__module__.startswith("keras."):
             raise UsageError(f"{path}: expected layers that come with Keras, got {type(layer).__name__} ({layer.name})")

@@ -17,7 +17,7 @@ from kerascnn.data.dataset import is_folder, load_dataset
 from kerascnn.data.formats import Pixels
 from kerascnn.data.images import LARGEST_PADDING, Shape, adapt, open_image, resize_and_crop
 from kerascnn.data.locate import check_data_dir
-from kerascnn.errors import NotLoweredError, RunError
+from kerascnn.errors import NotLoweredError, RunError, reason_of
 from kerascnn.machine import usable_cores
 from kerascnn.runs.directory import Run
 from kerascnn.training import backend as backends
@@ -74,8 +74,7 @@ def load_network(run: Run, *, which: Which = "best", backend: str | None = None,
         model.load_weights(weights)
     except Exception as error:
         # Keras, zipfile and HDF5 each raise whatever they stumble over in a damaged file.
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RunError(f"{weights}: expected the weights of {recipe.name}: {reason}") from None
+        raise RunError(f"{weights}: expected the weights of {recipe.name}: {reason_of(error)}") from None
     return model
 
 
