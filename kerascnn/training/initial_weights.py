@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from statistics import NormalDist
 from typing import Any, TypeAlias, TypeGuard
 
 import keras
@@ -25,8 +26,13 @@ Initializer: TypeAlias = keras.initializers.VarianceScaling | keras.initializers
 DRAWN = (keras.initializers.VarianceScaling, keras.initializers.RandomNormal)
 # A normal distribution cut at two deviations has this deviation.
 TRUNCATED_DEVIATION = 0.87962566103423978
-# Values that are drawn at once, so few that they stay in a core's cache. It doesn't matter for which values they are.
+# Values that are drawn at once, so few that they stay in a core's cache. Four come from one random number, and so it
+# doesn't matter for which values they are.
 PIECE = 2**15
+# A normal value is the middle of one of so many equally likely parts of its distribution: a look into a table, where
+# NumPy's own draw of it takes five times as long. Weights don't need the finer values between, nor those beyond 4.3
+# deviations, 2 in 100,000.
+QUANTILES = 2**16
 # Values that come from one generator. A kernel of more has several, so that cores can share it.
 STRIPE = 2**24
 # From so many values on, some milliseconds, a draw is another thread's.
@@ -149,7 +155,7 @@ def fill_of(
     distributions are cut at two deviations and widened to keep the variance; PyTorch's ``kaiming_normal_`` isn't cut.
     """
     if isinstance(initializer, keras.initializers.RandomNormal):
-        return partial(_fill_normal, initializer.stddev, mean=initializer.mean)
+        return partial(fill_normal, initializer.stddev, mean=initializer.mean)
     receptive = math.prod(shape[:-2])
     fan_in, fan_out = (shape[-2] * receptive, shape[-1] * receptive) if len(shape) > 1 else (shape[0], shape[0])
     n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[initializer.mode]
@@ -157,8 +163,8 @@ def fill_of(
     if initializer.distribution == "uniform":
         return partial(_fill_uniform, math.sqrt(3) * deviation)
     if initializer.distribution == "untruncated_normal":
-        return partial(_fill_normal, deviation)
-    return partial(_fill_truncated_normal, deviation / TRUNCATED_DEVIATION)
+        return partial(fill_normal, deviation)
+    return partial(fill_normal, deviation / TRUNCATED_DEVIATION, cut=2.0)
 
 
 def _fill_uniform(limit: float, values: NDArray[np.float32], random: np.random.Generator) -> None:
@@ -166,27 +172,30 @@ def _fill_uniform(limit: float, values: NDArray[np.float32], random: np.random.G
         piece[:] = random.uniform(-limit, limit, size=piece.size)
 
 
-def _fill_normal(
-    deviation: float, values: NDArray[np.float32], random: np.random.Generator, *, mean: float = 0.0
+def fill_normal(
+    deviation: float,
+    values: NDArray[np.float32],
+    random: np.random.Generator,
+    *,
+    mean: float = 0.0,
+    cut: float = math.inf,
 ) -> None:
+    """Normal values; of those beyond ``cut`` deviations there are none."""
+    quantiles = _normal_quantiles(cut) * np.float32(deviation) + np.float32(mean)
     for piece in _pieces(values):
-        random.standard_normal(out=piece, dtype=np.float32)
-        piece *= np.float32(deviation)
-        piece += np.float32(mean)
+        bits = random.bit_generator.random_raw(-(-piece.size // 4)).astype("<u8", copy=False).view("<u2")
+        # "wrap" is the way of `take` that has no check of its own, and 16 bits always lie in the table.
+        np.take(quantiles, bits[: piece.size], out=piece, mode="wrap")
 
 
-def _fill_truncated_normal(deviation: float, values: NDArray[np.float32], random: np.random.Generator) -> None:
-    """Normal values of this deviation; those beyond two of it are drawn again."""
-    outside = []
-    for number, piece in enumerate(_pieces(values)):
-        drawn = random.standard_normal(piece.size)
-        piece[:] = drawn * deviation
-        outside.append(np.flatnonzero(np.abs(drawn) > 2) + number * PIECE)
-    again = np.concatenate(outside)
-    while again.size:
-        drawn = random.standard_normal(again.size)
-        values[again] = drawn * deviation
-        again = again[np.abs(drawn) > 2]
+@cache
+def _normal_quantiles(cut: float) -> NDArray[np.float32]:
+    """Middles of equally likely parts of the standard normal distribution between -cut and cut, from the lowest."""
+    normal = NormalDist()
+    lowest = normal.cdf(-cut)
+    parts = lowest + (0.5 - lowest) * (np.arange(QUANTILES // 2) + 0.5) / (QUANTILES // 2)
+    below = np.array([normal.inv_cdf(part) for part in parts.tolist()], np.float32)
+    return np.concatenate([below, -below[::-1]])
 
 
 def _pieces(values: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
