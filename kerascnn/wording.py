@@ -1,6 +1,11 @@
-"""How figures are written, wherever they are shown."""
+"""How figures and commands are written, wherever they are shown."""
 
 from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
 
 
 def short_number(value: int | None) -> str:
@@ -35,3 +40,8 @@ def duration(seconds: float) -> str:
 def one_line(text: str) -> str:
     """Text as one line that can't steer a terminal: what isn't printable becomes a space."""
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
+def command_line(words: Sequence[str]) -> str:
+    """A command as one types it in this system's shell; that of Windows knows no single quotes."""
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)

@@ -7,6 +7,7 @@ import math
 import shlex
 import signal
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -340,6 +341,13 @@ def test_the_printed_command_and_entry_mean_the_changed_recipe(tmp_path: Path) -
     own = tmp_path / "fixed.toml"
     own.write_text(OWN_CATALOG.read_text() + entry("tiny", changes))
     assert load_recipe("tiny_fixed", catalog=own).model_dump(exclude={"name"}) == expected.model_dump(exclude={"name"})
+
+
+def test_on_windows_a_command_is_quoted_as_its_shell_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as windows:
+        windows.setattr(sys, "platform", "win32")
+        line = repeated("train", "m", {"dataset": r"folder:C:\my photos"}, Path(r"D:\own.toml"))
+    assert line == r'kerascnn train m --catalog D:\own.toml --set "dataset=folder:C:\my photos"'
 
 
 def test_the_classes_that_follow_from_the_dataset_are_told(tmp_path: Path) -> None:

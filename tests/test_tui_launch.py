@@ -91,10 +91,3 @@ def test_on_windows_what_is_started_has_a_console_of_its_own(tmp_path: Path, mon
         windows.setattr(sys, "platform", "win32")
         launch.start_lecture(["lecture", "run"], tmp_path / "log.txt")
     assert started == [0x800_4200], "closing the console that we run in doesn't end it"
-
-
-def test_on_windows_a_line_is_quoted_as_its_shell_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as windows:
-        windows.setattr(sys, "platform", "win32")
-        line = launch.command_line(["train", "m", "--dataset", r"folder:C:\my photos", "--data-dir", r"D:\data"])
-    assert line == r'kerascnn train m --dataset "folder:C:\my photos" --data-dir D:\data'

@@ -25,6 +25,7 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run
 from kerascnn.training import session
 from kerascnn.training.backend import BackendChoice
+from kerascnn.wording import command_line
 from tests.screens import SIZES, screen_text
 from tests.tui_runs import BEGAN, living, looked, make_app, make_run, said, settled, step_done
 from tui.messages import NewRun
@@ -35,7 +36,7 @@ from tui.screens.run import RunScreen
 from tui.screens.zoo import ZooScreen
 from tui.starting.estimate import Estimate, estimate, training_images, validation_images
 from tui.starting.form import FIELDS, changes_of, check, default_rate, fields_of, texts_of, where_data_lies
-from tui.starting.launch import command_line, train_arguments
+from tui.starting.launch import train_arguments
 from tui.widgets.choice import Choice
 
 HERE = Places(Path("runs"))
@@ -88,7 +89,7 @@ def test_the_command_below_the_form_trains_what_the_form_shows(
     if checked.recipe is None:
         assert "caffe" in checked.error or "pad" in checked.error, checked.error
         return
-    line = command_line(train_arguments(base.name, checked.changes, "tensorflow", HERE))
+    line = command_line(["kerascnn", *train_arguments(base.name, checked.changes, "tensorflow", HERE)])
     recipe, options = trained_by(line, monkeypatch)
     assert recipe == checked.recipe
     assert options.backend == "tensorflow"
@@ -104,12 +105,15 @@ def test_an_untouched_form_changes_nothing() -> None:
     for name in list_models():
         recipe = load_recipe(name)
         assert changes_of(recipe, texts_of(recipe)) == {}
-    assert command_line(train_arguments("plain12_bn", {}, "torch", HERE)) == "kerascnn train plain12_bn --backend torch"
+    assert (
+        command_line(["kerascnn", *train_arguments("plain12_bn", {}, "torch", HERE)])
+        == "kerascnn train plain12_bn --backend torch"
+    )
 
 
 def test_places_go_into_the_command_quoted() -> None:
     places = Places(Path("my runs"), Path("o'wn.toml"), Path("/data sets"))
-    line = command_line(train_arguments("mine", {"dataset": "folder:/my photos"}, "torch", places))
+    line = command_line(["kerascnn", *train_arguments("mine", {"dataset": "folder:/my photos"}, "torch", places)])
     assert shlex.split(line) == [
         *("kerascnn", "train", "mine", "--backend", "torch", "--dataset", "folder:/my photos"),
         *("--runs-dir", "my runs", "--catalog", "o'wn.toml", "--data-dir", "/data sets"),

@@ -106,10 +106,10 @@ def _serve(argv: list[str]) -> None:
         raise KerascnnError("--serve needs textual-serve: pip install textual-serve")
     from textual_serve.server import Server
 
-    from tui.starting.launch import quoted
+    from kerascnn.wording import command_line
 
     passed = [argument for argument in argv if argument != "--serve"]
-    Server(quoted([sys.executable, "-m", "tui", *passed]), title="kerascnn").serve()
+    Server(command_line([sys.executable, "-m", "tui", *passed]), title="kerascnn").serve()
 
 
 if __name__ == "__main__":

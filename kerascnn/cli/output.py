@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from kerascnn.wording import command_line
 
 # Piped output is for programs: never wrapped at a width that nobody chose.
 PIPE_WIDTH = 10_000
@@ -77,4 +78,4 @@ def repeated(command: str, name: str, changes: Mapping[str, Any], catalog: Path 
     words = ["kerascnn", command, name, *(["--catalog", str(catalog)] if catalog is not None else [])]
     for key, value in flat(nested(changes)).items():
         words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
-    return shlex.join(words)
+    return command_line(words)

@@ -21,6 +21,7 @@ from kerascnn.machine import machine
 from kerascnn.recipe import Recipe
 from kerascnn.runs.directory import Run
 from kerascnn.training.backend import BACKENDS, choose_backend, install_line
+from kerascnn.wording import command_line
 from tui.drawing.glyphs import plain
 from tui.messages import LedgerChanged, OpenRun
 from tui.places import Places
@@ -38,7 +39,7 @@ from tui.starting.form import (
     texts_of,
     where_data_lies,
 )
-from tui.starting.launch import command_line, train_arguments
+from tui.starting.launch import train_arguments
 from tui.widgets.card import Card
 from tui.widgets.choice import Choice, Option
 from tui.widgets.topbar import TopBar
@@ -227,7 +228,7 @@ class NewRunScreen(Screen[None]):
         general = self._checked.error if self._checked.field is None else ""
         self._say(general, wrong=bool(general))
         command = self.query_one("#command", Static)
-        command.update(command_line(self.arguments))
+        command.update(command_line(["kerascnn", *self.arguments]))
         command.set_class(bool(self._checked.error), "-unfit")
         self.query_one("#start", Button).disabled = self._starting or bool(self._checked.error) or not self._backends
         if self._checked.recipe is not None:
@@ -291,7 +292,7 @@ class NewRunScreen(Screen[None]):
 
     def action_copy(self) -> None:
         """Copy the command that does the same."""
-        self.app.copy_to_clipboard(command_line(self.arguments))
+        self.app.copy_to_clipboard(command_line(["kerascnn", *self.arguments]))
         self.notify("copied", timeout=2)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -78,16 +77,6 @@ def _place_options(places: Places) -> list[str]:
     options = [] if places.runs_dir == RUNS_FOLDER else ["--runs-dir", str(places.runs_dir)]
     options += ["--catalog", str(places.catalog)] if places.catalog else []
     return options + (["--data-dir", str(places.data_dir)] if places.data_dir else [])
-
-
-def command_line(arguments: Sequence[str]) -> str:
-    """The same as a user types it."""
-    return quoted(["kerascnn", *arguments])
-
-
-def quoted(words: Sequence[str]) -> str:
-    """A command as one line for this system's shell; that of Windows knows no single quotes."""
-    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 def _value(value: Any) -> str:

@@ -10,13 +10,13 @@ from kerascnn.lecture.argument import Step
 from kerascnn.lecture.folder import Settings
 from kerascnn.lecture.running import recipe_of
 from kerascnn.recipe import Recipe
-from kerascnn.wording import duration
+from kerascnn.wording import command_line, duration
 from tui.places import Places
 from tui.reading.lecture import Look
 from tui.reading.ledger import Entry
 from tui.starting.estimate import estimate
 from tui.starting.form import where_data_lies
-from tui.starting.launch import command_line, lecture_arguments
+from tui.starting.launch import lecture_arguments
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Plan:
 
 def in_words(plans: Sequence[Plan]) -> str:
     """What is to be known before one of these is started; several differ in their budget alone."""
-    command = command_line(plans[0].arguments)
+    command = command_line(["kerascnn", *plans[0].arguments])
     if len(plans) == 1:
         return "\n".join([command, *plans[0].data, f"{_many(plans[0])}: {plans[0].cost}"])
     summaries = [f"{one.settings.budget}: {_summary(one)}; {_many(one)}, {one.cost}" for one in plans]
