@@ -15,14 +15,15 @@ from typer.testing import CliRunner
 
 from kerascnn.bench.figures import median_interval, quartiles
 from kerascnn.bench.turns import Finished, Turns
-from kerascnn.bench.twins import CHANNELS_FIRST, CHANNELS_LAST, TF_FUNCTION, TF_FUNCTION_XLA, TWIN_NAMES
-from kerascnn.catalog import load_recipe
+from kerascnn.bench.twins import BENCHED, CHANNELS_FIRST, CHANNELS_LAST, TF_FUNCTION, TF_FUNCTION_XLA
+from kerascnn.catalog import list_models, load_recipe
 from kerascnn.cli import app
 from kerascnn.cli.bench import make_variants
 from kerascnn.errors import UsageError
 from kerascnn.training import backend as backends
 from kerascnn.training.allocator import set_allocator
 from tests.conftest import OWN_CATALOG, Command
+from tests.test_lowering import narrow
 
 
 def test_an_interval_of_the_median_is_between_two_of_the_values() -> None:
@@ -97,8 +98,6 @@ def turns_there_and_back(names: Sequence[str], blocks: int) -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["resnet110_cifar", "--against", "plain"], "expected networks that are written by hand too"),
-        (["resnet110_cifar", "--against", "plain"], "did you mean 'resnet20_cifar'"),
         (["--against", "pytorch"], "expected plain or allocator, got 'pytorch'"),
         (["cnn2_cifra"], "did you mean 'cnn2_cifar'"),
         (["cnn2_cifar", "--precision", "bfloat16"], "mixed_bfloat16"),
@@ -145,20 +144,64 @@ def test_what_is_written_in_tensorflow_is_held_against_in_float32_alone(monkeypa
 
 
 @pytest.mark.backend
-@pytest.mark.parametrize("name", TWIN_NAMES)
-def test_a_twin_is_the_same_network(name: str, keras: Any, backend: str) -> None:
-    """Same number of weights, and with the same weights the same logits."""
+@pytest.mark.parametrize("name", list_models())
+def test_a_twin_has_as_many_weights_as_its_network(name: str, keras: Any, backend: str) -> None:
     if backend != "torch":
         pytest.skip("PyTorch's twins")
     import torch
 
-    from kerascnn.bench.plain_torch import TWINS
+    from kerascnn.bench.torch_networks import make_twin
+
+    recipe = load_recipe(name)
+    with torch.device("meta"):
+        twin = make_twin(recipe)
+    assert sum(weight.numel() for weight in twin.parameters()) == recipe.card.trainable_weights
+
+
+# What no network of the zoo has.
+UNUSUAL: list[tuple[str, dict[str, Any]]] = [
+    ("plain12_residual", {"batch_norm": "before", "activation": "leaky_relu", "input_shape": [38, 38, 1]}),
+    ("plain12_longskip", {"batch_norm": "after", "conv_bias": False, "input_shape": [38, 38, 3]}),
+    ("plain12_fullskip", {"activation": "gelu", "input_shape": [16, 32, 3]}),
+    ("vgg16_cifar", {"activation": "elu", "batch_norm": "after", "dropout": 0.3}),
+    ("resnet20_cifar", {"batch_norm": "none", "activation": "tanh", "shortcut": "projection"}),
+    ("wrn28_10_cifar", {"batch_norm": "after", "activation": "silu", "dropout": 0.3}),
+    ("densenet_bc100_k12_cifar", {"batch_norm": "after", "conv_bias": True, "dropout": 0.2, "classes": 7}),
+    ("resnet20_cifar", {"batch_norm_momentum": 0.5, "batch_norm_epsilon": 0.1, "input_shape": [33, 33, 3]}),
+]
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize(("name", "changes"), [*((name, {}) for name in list_models()), *UNUSUAL], ids=str)
+def test_a_twin_is_the_same_network(
+    name: str, changes: dict[str, Any], keras: Any, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same weights the same logits; narrow, with two of each block."""
+    if backend != "torch":
+        pytest.skip("PyTorch's twins")
+    import torch
+
+    from kerascnn.bench.torch_networks import make_twin
     from kerascnn.zoo import build_model
 
-    recipe = load_recipe(name, {"train.scaling": "unit"})
-    model, twin = build_model(recipe), TWINS[name]().eval()
-    assert sum(weight.numel() for weight in twin.parameters()) == recipe.card.trainable_weights
-    copy_weights(model, twin)
+    recipe = narrow(name, {"initializer": "he_normal", **changes, "train.scaling": "unit"})
+    called: list[Any] = []
+    call = keras.layers.Layer.__call__
+
+    def noted(layer: Any, *arguments: Any, **more: Any) -> Any:
+        called.append(layer)
+        return call(layer, *arguments, **more)
+
+    # A model lists its layers by depth, not as they were made.
+    monkeypatch.setattr(keras.layers.Layer, "__call__", noted)
+    model = build_model(recipe)
+    monkeypatch.undo()
+    layers = [layer for layer in called if layer is not model]
+    twin = make_twin(recipe).eval()
+    copy_weights(layers, twin)
+    assert [layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout)] == [
+        module.p for module in twin.modules() if isinstance(module, torch.nn.Dropout)
+    ]
     pixels = np.random.default_rng(0).integers(0, 256, (2, *recipe.input_shape), np.uint8)
     with torch.no_grad():
         expected = model(torch.from_numpy(pixels), training=False).numpy()
@@ -169,9 +212,7 @@ def test_a_twin_is_the_same_network(name: str, keras: Any, backend: str) -> None
 
 @pytest.mark.backend
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
-def test_a_twin_computes_in_the_precision_that_is_asked_for(
-    precision: str, keras: Any, backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_twin_computes_in_the_precision_that_is_asked_for(precision: str, keras: Any, backend: str) -> None:
     if backend != "torch":
         pytest.skip("PyTorch's twins")
     import torch
@@ -193,16 +234,15 @@ def test_a_twin_computes_in_the_precision_that_is_asked_for(
     pixels = np.random.default_rng(0).integers(0, 256, (8, 2, 2, 3), np.uint8)
     train = load_recipe("cnn2_cifar", {"train.precision": precision, "train.batch_size": 4}).train
     turns = Turns(io.StringIO("2\n\n"), io.StringIO())
-    monkeypatch.setitem(plain_torch.TWINS, "watched", Watched)
     with pytest.raises(Finished):
-        plain_torch.train_plain("watched", train, pixels, np.arange(8), turns, channels_last=True, device="cpu")
+        plain_torch.train_plain(Watched(), train, pixels, np.arange(8), turns, channels_last=True, device="cpu")
     computed = {"mixed_bfloat16": torch.bfloat16, "mixed_float16": torch.float16}.get(precision, torch.float32)
     assert [one[:2] for one in seen] == [(computed, torch.float32)] * 2
     assert seen[0][2] != seen[1][2]
 
 
 @pytest.mark.backend
-@pytest.mark.parametrize("name", TWIN_NAMES)
+@pytest.mark.parametrize("name", BENCHED)
 def test_a_twin_in_tensorflow_is_the_same_network(name: str, keras: Any, backend: str) -> None:
     """Same number of weights, and with the same weights the same logits in training."""
     if backend != "tensorflow":
@@ -263,16 +303,19 @@ def test_what_is_written_in_tensorflow_updates_as_keras_does(
     np.testing.assert_allclose(weights.trainable[0].numpy(), np.array(ours.value), rtol=1e-4)
 
 
-def copy_weights(model: Any, twin: Any) -> None:
-    """Give both the same weights, BatchNorm's statistics among them no trivial ones."""
+def copy_weights(layers: Sequence[Any], twin: Any) -> None:
+    """Give both the same weights; what begins as zeros or ones is drawn."""
     import torch
 
     random = np.random.default_rng(1)
-    ours = [layer for layer in model.layers if layer.weights]
+    ours = [layer for layer in layers if layer.weights]
     theirs = [module for module in twin.modules() if list(module.parameters(recurse=False))]
     for layer, module in zip(ours, theirs, strict=True):
         if isinstance(module, torch.nn.BatchNorm2d):
             layer.set_weights([random.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+        elif len(layer.get_weights()) == 2:
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel, random.uniform(-0.1, 0.1, bias.shape)])
         values = [torch.from_numpy(value) for value in layer.get_weights()]
         with torch.no_grad():
             if isinstance(module, torch.nn.BatchNorm2d):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def assert_equal(found: Arrays, expected: Arrays, tolerance: float = 1e-5) -> No
         assert np.abs(one - two).max(initial=0) <= tolerance * max(np.abs(two).max(initial=0), 1e-3)
 
 
-def narrow(name: str) -> Recipe:
+def narrow(name: str, more: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
     """A network of the zoo a few channels wide, with two of each block, for images of 32 pixels at the most."""
     whole = load_recipe(name).model_dump()
     thin = {"widen": 1, "growth": 2, "blocks_per_stage": 2, "hidden": [6] * len(whole.get("hidden", []))}
@@ -91,7 +92,7 @@ def narrow(name: str) -> Recipe:
     thin["depth"] = 4 + 2 * (6 if whole.get("bottleneck") or "widen" in whole else 3)
     changes: dict[str, Any] = {key: value for key, value in thin.items() if whole.get(key)}
     changes["input_shape"] = [min(side, 32) for side in whole["input_shape"]]
-    return load_recipe(name, changes)
+    return load_recipe(name, {**changes, **more})
 
 
 def three_steps(model: Any, recipe: Recipe, execution: str) -> tuple[list[float], list[Arrays], Arrays, Arrays]:

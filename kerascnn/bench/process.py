@@ -127,14 +127,16 @@ def train_pytorch_twin(recipe: Recipe, device: str, turns: Turns, *, channels_la
     """The same network in plain PyTorch."""
     began = time.perf_counter()
     from kerascnn.bench.plain_torch import train_plain
+    from kerascnn.bench.torch_networks import make_twin
 
     importing = time.perf_counter() - began
     import torch
 
     cuda = device != "cpu" and torch.cuda.is_available()
     pixels, labels = made_up_images(recipe)
+    twin = make_twin(recipe)
     turns.tell({"device": torch.cuda.get_device_name() if cuda else "cpu", **_facts("torch", importing, began)})
-    train_plain(recipe.name, recipe.train, pixels, labels, turns, channels_last=channels_last, device=device)
+    train_plain(twin, recipe.train, pixels, labels, turns, channels_last=channels_last, device=device)
 
 
 def train_tensorflow_twin(recipe: Recipe, device: str, turns: Turns, *, xla: bool) -> None:

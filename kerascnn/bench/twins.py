@@ -1,7 +1,8 @@
-"""Which networks are written by hand too, and what these variants are called. Importing this imports no backend."""
+"""What the bench measures where nothing is named, and what variants are called. Importing this imports no backend."""
 
 from __future__ import annotations
 
-TWIN_NAMES = ("cnn2_cifar", "plain12_bn", "vgg16_cifar", "resnet20_cifar", "densenet40_k12_cifar")
+# In TensorFlow only these are written by hand.
+BENCHED = ("cnn2_cifar", "plain12_bn", "vgg16_cifar", "resnet20_cifar", "densenet40_k12_cifar")
 CHANNELS_FIRST, CHANNELS_LAST = "plain NCHW", "plain channels_last"
 TF_FUNCTION, TF_FUNCTION_XLA = "plain tf.function", "plain XLA"

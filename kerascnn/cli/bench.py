@@ -11,18 +11,19 @@ import typer
 
 from kerascnn.bench.figures import report
 from kerascnn.bench.measuring import Variant, measure
-from kerascnn.bench.twins import CHANNELS_FIRST, CHANNELS_LAST, TF_FUNCTION, TF_FUNCTION_XLA, TWIN_NAMES
+from kerascnn.bench.twins import BENCHED, CHANNELS_FIRST, CHANNELS_LAST, TF_FUNCTION, TF_FUNCTION_XLA
 from kerascnn.catalog import load_recipe
 from kerascnn.cli.options import Catalog, Device
 from kerascnn.cli.output import print_json, print_table, say, stderr
 from kerascnn.errors import UnknownNameError, UsageError, nearest
 from kerascnn.machine import machine
+from kerascnn.recipe import FAMILIES, Recipe
 from kerascnn.training.backend import check_device, choose_backend
 from kerascnn.wording import whole_percent
 
 REFERENCES = ("plain", "allocator")
 
-Models = Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help=f"By default {', '.join(TWIN_NAMES)}.")]
+Models = Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help=f"By default {', '.join(BENCHED)}.")]
 Backends = Annotated[list[str] | None, typer.Option(help="torch, tensorflow or jax; can be given more than once.")]
 Against = Annotated[
     list[str] | None,
@@ -47,22 +48,14 @@ def bench(
     """How fast networks train here: each variant in its own process, blocks of their steps in turn."""
     check_device(device)
     references = _references(against or [])
-    names = models or list(TWIN_NAMES)
-    if "plain" in references and (without := [name for name in names if name not in TWIN_NAMES]):
-        raise UsageError(
-            f"--against plain: expected networks that are written by hand too, {', '.join(TWIN_NAMES)}, "
-            f"got {without[0]!r}{nearest(without[0], TWIN_NAMES)}"
-        )
+    names = models or list(BENCHED)
     asked = {"train.batch_size": batch_size, "train.precision": precision}
     changes = {key: value for key, value in asked.items() if value is not None}
     recipes = [load_recipe(name, changes, catalog=catalog) for name in names]
     variants = make_variants(backend or [], references)
-    written_in_tensorflow = any(one.kind != "kerascnn" and one.backend == "tensorflow" for one in variants)
-    if written_in_tensorflow and (mixed := [recipe for recipe in recipes if recipe.train.precision != "float32"]):
-        raise UsageError(
-            f"--against plain: expected float32, as the networks written in TensorFlow have it, got "
-            f"{mixed[0].train.precision} for {mixed[0].name}"
-        )
+    for library in {variant.backend for variant in variants if variant.kind != "kerascnn"}:
+        for recipe in recipes:
+            _check_by_hand(library, recipe)
     reports = []
     for recipe in recipes:
         with _status() as tell:
@@ -106,6 +99,29 @@ def make_variants(backends: list[str], references: list[str]) -> list[Variant]:
     for variant in plain:
         choose_backend(variant.backend, "--against plain")
     return [*plain, *variants]
+
+
+def _check_by_hand(library: str, recipe: Recipe) -> None:
+    """Whether this network is written by hand in a library.
+
+    Raises:
+        UsageError: it isn't, or not in its precision.
+    """
+    if library != "tensorflow" and recipe.builder not in FAMILIES:
+        raise UsageError(
+            f"--against plain: expected a network of a builder that is written by hand in PyTorch too, "
+            f"{', '.join(FAMILIES)}, got {recipe.builder!r} for {recipe.name}"
+        )
+    if library == "tensorflow" and recipe.name not in BENCHED:
+        raise UsageError(
+            f"--against plain: expected networks that are written by hand in TensorFlow too, {', '.join(BENCHED)}, "
+            f"got {recipe.name!r}{nearest(recipe.name, BENCHED)}"
+        )
+    if library == "tensorflow" and recipe.train.precision != "float32":
+        raise UsageError(
+            f"--against plain: expected float32, as the networks written in TensorFlow have it, got "
+            f"{recipe.train.precision} for {recipe.name}"
+        )
 
 
 def _by_hand(library: str) -> list[Variant]:
