@@ -6,7 +6,8 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from kerascnn.bench.turns import Finished, Turns
 from kerascnn.bench.twins import BENCHED, CHANNELS_FIRST, CHANNELS_LAST, TF_FUNCTION, TF_FUNCTION_XLA
 from kerascnn.catalog import list_models, load_recipe
 from kerascnn.cli import app
-from kerascnn.cli.bench import make_variants
+from kerascnn.cli.bench import check_by_hand, make_variants
 from kerascnn.errors import UsageError
+from kerascnn.recipe import Recipe
 from kerascnn.training import backend as backends
 from kerascnn.training.allocator import set_allocator
 from tests.conftest import OWN_CATALOG, Command
@@ -141,6 +143,28 @@ def test_what_is_written_in_tensorflow_is_held_against_in_float32_alone(monkeypa
     shown = CliRunner().invoke(app, asked)
     assert isinstance(shown.exception, UsageError)
     assert "expected float32" in str(shown.exception)
+
+
+def test_another_network_of_the_same_name_is_not_held_against_the_zoos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "installed_backends", lambda: ["tensorflow"])
+    catalog = tmp_path / "own.toml"
+    changed = load_recipe("plain12_bn", {"filters": [8, 16]})
+    catalog.write_text(changed.to_toml())
+    asked = ["bench", "plain12_bn", "--catalog", str(catalog), "--backend", "tensorflow", "--against", "plain"]
+    shown = CliRunner().invoke(app, asked)
+    assert isinstance(shown.exception, UsageError)
+    assert "the catalog's is another network" in str(shown.exception)
+
+
+@pytest.mark.parametrize(("library", "name"), [("torch", "mine"), ("tensorflow", "resnet110_cifar")])
+def test_what_is_not_written_by_hand_is_refused(
+    library: str, name: str, recipe_of_builder: Callable[..., Recipe]
+) -> None:
+    recipe = load_recipe(name) if name == "resnet110_cifar" else recipe_of_builder("mine", "def build(x): return x\n")
+    with pytest.raises(UsageError, match=f"written by hand in .* too.*got '.*{name}"):
+        check_by_hand(library, recipe)
 
 
 @pytest.mark.backend

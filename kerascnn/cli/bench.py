@@ -55,7 +55,7 @@ def bench(
     variants = make_variants(backend or [], references)
     for library in {variant.backend for variant in variants if variant.kind != "kerascnn"}:
         for recipe in recipes:
-            _check_by_hand(library, recipe)
+            check_by_hand(library, recipe)
     reports = []
     for recipe in recipes:
         with _status() as tell:
@@ -101,7 +101,7 @@ def make_variants(backends: list[str], references: list[str]) -> list[Variant]:
     return [*plain, *variants]
 
 
-def _check_by_hand(library: str, recipe: Recipe) -> None:
+def check_by_hand(library: str, recipe: Recipe) -> None:
     """Whether this network is written by hand in a library.
 
     Raises:
@@ -117,11 +117,22 @@ def _check_by_hand(library: str, recipe: Recipe) -> None:
             f"--against plain: expected networks that are written by hand in TensorFlow too, {', '.join(BENCHED)}, "
             f"got {recipe.name!r}{nearest(recipe.name, BENCHED)}"
         )
+    if library == "tensorflow" and not _is_shipped(recipe):
+        raise UsageError(
+            f"--against plain: expected {recipe.name} as it is in the zoo, which is written by hand in TensorFlow; "
+            "the catalog's is another network"
+        )
     if library == "tensorflow" and recipe.train.precision != "float32":
         raise UsageError(
             f"--against plain: expected float32, as the networks written in TensorFlow have it, got "
             f"{recipe.train.precision} for {recipe.name}"
         )
+
+
+def _is_shipped(recipe: Recipe) -> bool:
+    """Whether a catalog of one's own leaves the network as it is in the zoo."""
+    shipped = load_recipe(recipe.name)
+    return (recipe.network(), recipe.input_shape) == (shipped.network(), shipped.input_shape)
 
 
 def _by_hand(library: str) -> list[Variant]:
