@@ -157,8 +157,14 @@ def test_looking_changes_nothing(keras: Any) -> None:
     assert differences(final_state(looked.run_dir), final_state(blind.run_dir)) == []
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
-def test_a_step_of_plain_sgd_is_its_gradient_times_the_learning_rate(keras: Any, precision: str) -> None:
+@pytest.mark.parametrize(("precision", "piece"), [("float32", 2**22), ("float32", 50), ("mixed_float16", 2**22)])
+def test_a_step_of_plain_sgd_is_its_gradient_times_the_learning_rate(
+    keras: Any, precision: str, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a kernel is compared in pieces of some units, the last of them smaller."""
+    from kerascnn.training import observer
+
+    monkeypatch.setattr(observer, "PIECE", piece)
     recipe = own(
         "tiny", train__optimizer={"name": "sgd", "learning_rate": 0.5, "momentum": 0.0}, train__precision=precision
     )

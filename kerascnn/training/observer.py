@@ -24,6 +24,8 @@ PROBE_IMAGES = 32
 # Larger images are fewer, so that the outputs of all layers fit beside a training batch.
 PROBE_PIXELS = 32 * 64 * 64
 FEWEST_IMAGES = 8
+# Weights that are compared at once: whole, a large kernel's squares would be the most that a training has in memory.
+PIECE = 2**22
 
 
 def probe_size(shape: Shape) -> int:
@@ -107,9 +109,15 @@ class Observer:
 
 def _change(kernel: keras.Variable, before: Any) -> Any:
     """The norm of the change over the norm of the kernel, in float32."""
-    old = ops.cast(before, "float32")
-    change = ops.cast(kernel.value, "float32") - old
-    return ops.sqrt(ops.sum(change * change) / ops.maximum(ops.sum(old * old), 1e-30))
+    units = before.shape[-1]
+    at_once = max(1, PIECE * units // max(1, math.prod(before.shape)))
+    change_squared = old_squared = 0.0
+    for first in range(0, units, at_once):
+        old = ops.cast(before[..., first : first + at_once], "float32")
+        change = ops.cast(kernel.value[..., first : first + at_once], "float32") - old
+        change_squared += ops.sum(change * change)
+        old_squared += ops.sum(old * old)
+    return ops.sqrt(change_squared / ops.maximum(old_squared, 1e-30))
 
 
 def _figures(values: Figures | Sequence[float], *, missing: bool = False) -> tuple[float | None, ...]:
