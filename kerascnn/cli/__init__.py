@@ -26,7 +26,7 @@ COMMANDS = {
     ),
     "overfit": (
         "kerascnn.cli.overfit:overfit",
-        "Can a network memorise one small batch? Exit code 0: it can; 1: it can't. Writes nothing.",
+        "Can a network memorise one small batch? Exit code 0: it can; 1: it can't. Leaves no run.",
     ),
     "models": ("kerascnn.cli.models:models", "List the networks, or show one network's card."),
     "diagnose": (
