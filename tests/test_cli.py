@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ import kerascnn
 from kerascnn.catalog import load_recipe
 from kerascnn.cli import app, output
 from kerascnn.runs import events as ev
-from kerascnn.runs.directory import Run, create_run, find_run, open_run
+from kerascnn.runs.directory import Run, Writer, create_run, find_run, open_run
 from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, write_image_folder
 from tests.recorded import append, disown
 from tests.recorded import own as take_over
@@ -261,6 +262,19 @@ def test_a_detached_run_outlives_the_command_and_can_be_watched(
     assert "finished: all 2 epochs are done" in said
     assert run.summary().state == "finished"
     assert "--detach" in run.environment()["command"]
+
+
+def test_a_run_that_is_worked_on_is_not_left_behind_a_second_time(kerascnn_command: Command, tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run", own("tiny"), [])
+    writer = Writer(run)
+    try:
+        done = kerascnn_command("train", "--resume", run.path, "--detach")
+    finally:
+        writer.close()
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert f"process {os.getpid()} works on this run; one at a time" in done.stderr
+    assert not run.log_file.exists()
 
 
 def fake_run(path: Path, *, accuracy: float, state: str | None, **changes: object) -> Run:

@@ -29,7 +29,7 @@ from kerascnn.cli.output import print_json, say
 from kerascnn.cli.progress import make_display
 from kerascnn.errors import RunError, UsageError
 from kerascnn.recipe import Recipe
-from kerascnn.runs.directory import RUNS_FOLDER, Run, find_run, new_run_path
+from kerascnn.runs.directory import RUNS_FOLDER, Run, check_free, find_run, new_run_path
 from kerascnn.training import session
 from kerascnn.training.backend import choose_backend_for_run
 
@@ -114,6 +114,8 @@ def train(
 
 def _go_on(run: Run, options: session.Options, *, detach: bool, as_json: bool) -> None:
     if detach:
+        # The one that works on it would be taken for the one that is started.
+        check_free(run)
         _leave_behind(run, options, as_json=as_json)
         return
     choice = choose_backend_for_run(options.backend, run.environment().get("backend"))

@@ -268,13 +268,7 @@ class Writer:
             RunError: another process works on it, or it can't be written.
         """
         self.run = run
-        self._lock = filelock.FileLock(run.path / LOCK_FILE, timeout=0)
-        try:
-            self._lock.acquire()
-        except filelock.Timeout:
-            raise RunError(f"{run.path}: {_who_works_on(run)} works on this run; one at a time") from None
-        except OSError as error:
-            raise RunError(f"{run.path}: can't be written: {error.strerror or error}") from None
+        self._lock = _lock(run)
         try:
             remove_unfinished(run.path, run.checkpoints)
             own(run.path)
@@ -292,6 +286,26 @@ class Writer:
                 disown(self.run.path)
         finally:
             self._lock.release()
+
+
+def check_free(run: Run) -> None:
+    """Refuse a run directory that can't be taken over now.
+
+    Raises:
+        RunError: a process works on it, or it can't be written.
+    """
+    _lock(run).release()
+
+
+def _lock(run: Run) -> filelock.BaseFileLock:
+    lock = filelock.FileLock(run.path / LOCK_FILE, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise RunError(f"{run.path}: {_who_works_on(run)} works on this run; one at a time") from None
+    except OSError as error:
+        raise RunError(f"{run.path}: can't be written: {error.strerror or error}") from None
+    return lock
 
 
 def _who_works_on(run: Run) -> str:
