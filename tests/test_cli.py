@@ -37,6 +37,8 @@ HEAVY = ("keras", "torch", "tensorflow", "jax")
     "program",
     [
         "import kerascnn; kerascnn.list_models(); kerascnn.load_recipe('plain12_bn')",
+        "from kerascnn import *",
+        "from kerascnn import Diagnosis, diagnose",
         "run(['--help'])",
         "run(['models'])",
         "run(['models', 'vgg16_cifar'])",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -387,6 +388,24 @@ def test_a_loss_that_takes_logits_for_probabilities_is_warned_of(keras: Any, clo
     assert [one.rule for one in kerascnn.diagnose(model, *clothes, steps=3).findings] == ["loss and output"]
     fitting = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     assert kerascnn.diagnose(model, *clothes, steps=3, loss=fitting).findings == ()
+
+
+def test_what_is_no_model_is_refused_on_the_backend_that_is_chosen(backend: str) -> None:
+    """It is the first in its process that imports Keras, which would take TensorFlow."""
+    program = (
+        "import os, kerascnn\n"
+        "from kerascnn.training import backend\n"
+        "del os.environ['KERAS_BACKEND']\n"
+        f"backend.installed_backends = lambda: [{backend!r}]\n"
+        "try:\n    kerascnn.diagnose(object(), [], [])\n"
+        "except ValueError as error:\n    print(error)\n"
+        "import keras\n"
+        "print(keras.backend.backend())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    said, found = done.stdout.splitlines()
+    assert said.startswith("expected a functional or sequential model")
+    assert found == backend
 
 
 def test_images_that_see_each_other_are_found(keras: Any, clothes: Any) -> None:

@@ -30,7 +30,8 @@ Tell = Callable[[str], None]
 if TYPE_CHECKING:
     import keras
 
-    from kerascnn.diagnosis.diagnose import Diagnosis, Listener
+    from kerascnn.diagnosis.diagnose import Listener
+    from kerascnn.diagnosis.outcome import Diagnosis
 
 
 class Examiner:
