@@ -43,6 +43,7 @@ from kerascnn.training.checkpoint import (
 )
 from kerascnn.training.schedule import LearningRate
 from kerascnn.training.session import Options, replay
+from kerascnn.training.signals import Interruption
 from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, effective_steps, events_of, write_image_folder
 from tests.live import events_of_live, final_state, train_arguments, wait_for
 
@@ -688,6 +689,40 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoin
     assert "loss of step" in result.message
     last = events_of(result.run_dir)[-1]
     assert (last["kind"], last["state"]) == ("run ended", "diverged")
+
+
+@pytest.mark.backend
+def test_a_validation_loss_that_is_no_number_is_one_in_python_and_a_text_in_files(
+    keras: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kerascnn.training.engine import Engine
+
+    monkeypatch.setattr(Engine, "_evaluate", lambda *_: (math.inf, 0.1))
+    result = kerascnn.train(own("tiny", train__limit_train=50), run_dir=Path("run"))
+    assert result.state == "diverged"
+    assert result.figures.keys() == FIGURES
+    assert result.figures["val_loss"] == math.inf
+    assert 0 < result.figures["loss"] < 10
+    assert (result.figures["epochs"], result.figures["steps"], result.figures["best_epoch"]) == (1, 1, None)
+    written = Path("run/result.json").read_text()
+    assert json.loads(written, parse_constant=pytest.fail) == result.to_dict()
+    assert json.loads(written)["figures"]["val_loss"] == "Infinity"
+
+
+@pytest.mark.backend
+def test_a_run_that_is_interrupted_before_its_first_step_has_all_figures(keras: Any) -> None:
+    def interrupt(event: ev.Event) -> None:
+        if isinstance(event, ev.DataLoaded):
+            raise Interruption("SIGTERM")
+
+    result = kerascnn.train(own("tiny", train__limit_train=50), run_dir=Path("run"), listeners=[interrupt])
+    assert result.state == "interrupted"
+    assert result.figures.pop("peak_memory_bytes") > 50_000_000
+    assert result.figures == dict.fromkeys(FIGURES - {"peak_memory_bytes"})
+
+
+FIGURES = {"epochs", "steps", "seconds", "loss", "accuracy", "val_loss", "val_accuracy"}
+FIGURES |= {"best_val_accuracy", "best_epoch", "peak_memory_bytes"}
 
 
 @pytest.mark.backend

@@ -81,8 +81,9 @@ class Options:
 class Result:
     """How a run ended.
 
-    ``figures`` holds epochs, steps, seconds, loss, accuracy, val_loss, val_accuracy, best_val_accuracy and best_epoch;
-    losses in nats, accuracies from 0 to 1.
+    ``figures`` holds epochs, steps, seconds, loss, accuracy, val_loss, val_accuracy, best_val_accuracy, best_epoch and
+    peak_memory_bytes; losses in nats, accuracies from 0 to 1, those of the last whole epoch. What isn't known is None:
+    loss and accuracy before the first epoch's end, all but the memory where the run ended before its network was there.
     """
 
     run_dir: Path
@@ -92,8 +93,12 @@ class Result:
     figures: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as plain values, as ``result.json`` holds it."""
-        return {**asdict(self), "run_dir": str(self.run_dir)}
+        """The result as plain values, as ``result.json`` holds it: numbers that JSON lacks are texts, as in events."""
+        figures = {
+            name: ev.number_to_json(value) if isinstance(value, float) else value
+            for name, value in self.figures.items()
+        }
+        return {**asdict(self), "run_dir": str(self.run_dir), "figures": figures}
 
 
 def train(
@@ -251,7 +256,7 @@ class _Session:
         self._write = emit
         self._signals = signals
         self._until = until
-        self._engine: Engine | None = None
+        self._progress: Progress | None = None
         self._watcher: Watcher | None = None
 
     def _emit(self, event: ev.Event) -> None:
@@ -327,9 +332,10 @@ class _Session:
         if architecture is not None and self._options.observe:
             self._watcher = Watcher(self._recipe, architecture, self._run.events())
         self._write_environment(dataset, statistics, network.steps.execution)
-        self._engine = self._make_engine(network, dataset, batches, few, progress)
+        self._progress = progress
+        engine = self._make_engine(network, dataset, batches, few, progress)
         self._signals.wait_for_step()
-        return self._engine
+        return engine
 
     def _load_data(self) -> Dataset:
         dataset = read_dataset(self._recipe, self._options, lambda text: self._emit(ev.Warned(message=text)))
@@ -489,10 +495,8 @@ class _Session:
         cause: Exception | None = None,
     ) -> Result:
         """Write the last event and the result; where even that fails, the error that ended the run still counts."""
-        figures = self._engine.figures() if self._engine else {}
-        figures["peak_memory_bytes"] = peak_memory_bytes()
-        result = Result(self._run.path, state, message, exit_code, figures)
-        step, elapsed = figures.get("steps", 0), figures.get("seconds", 0.0)
+        result = Result(self._run.path, state, message, exit_code, _figures(self._progress))
+        step, elapsed = (self._progress.step, self._progress.elapsed) if self._progress else (0, 0.0)
         try:
             self._emit(ev.RunEnded(state=state, message=message, step=step, elapsed=elapsed, exit_code=exit_code))
             write_json(self._run.result_file, result.to_dict())
@@ -502,6 +506,21 @@ class _Session:
         if error is not None and state == "failed":
             raise error from cause
         return result
+
+
+def _figures(progress: Progress | None) -> dict[str, Any]:
+    """See :class:`Result`; ``progress`` is None where the run ended before it was known."""
+    last = progress.history[-1] if progress and progress.history else {}
+    return {
+        "epochs": progress.epoch if progress else None,
+        "steps": progress.step if progress else None,
+        "seconds": progress.elapsed if progress else None,
+        # A checkpoint's header is JSON, and a loss that is no number a text in it.
+        **{key: float(last[key]) if last else None for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
+        "best_val_accuracy": progress.best if progress else None,
+        "best_epoch": (progress.best_epoch or None) if progress else None,
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
 
 
 def _comparable(key: str, value: Any) -> Any:
