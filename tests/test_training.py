@@ -42,7 +42,7 @@ from kerascnn.training.checkpoint import (
     write_checkpoint,
 )
 from kerascnn.training.schedule import LearningRate
-from kerascnn.training.session import Options, replay
+from kerascnn.training.session import Options, new_run, replay
 from kerascnn.training.signals import Interruption
 from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, effective_steps, events_of, write_image_folder
 from tests.live import events_of_live, final_state, train_arguments, wait_for
@@ -768,6 +768,44 @@ def test_a_folder_of_images_is_trained_on(keras: Any, tmp_path: Path) -> None:
     changes |= {"train__batch_size": 10, "train__scaling": "standardize"}
     result = kerascnn.train(own("tiny", **changes))
     assert result.figures["val_accuracy"] == 1.0
+
+
+@pytest.mark.backend
+def test_what_a_run_leaves_out_its_evaluation_its_resume_and_its_replay_leave_out(keras: Any, tmp_path: Path) -> None:
+    """Otherwise they would stumble over it, or hold out another tenth of the images."""
+    from kerascnn.training.inference import evaluate, load_network
+    from kerascnn.training.verify import verify
+
+    folder = tmp_path / "images"
+    write_image_folder(folder, images=20)
+    (folder / "class0" / "00.jpg").write_bytes(b"no picture")
+    recipe = own("tiny", dataset=f"folder:{folder}", classes=2, input_shape=[16, 16, 3], train__batch_size=10)
+    options = Options(skip_bad_images=True)
+    run = open_run(kerascnn.train(recipe, run_dir=tmp_path / "run", options=options).run_dir)
+    control.ask(run, control.make_command("extend", 1.0))
+    resumed = kerascnn.resume(run)
+    assert (resumed.state, resumed.figures["epochs"]) == ("finished", 2)
+    said: list[str] = []
+    evaluated = evaluate(run, load_network(run, which="final"), which="final", tell=said.append)
+    assert evaluated.images == 4
+    assert evaluated.loss == pytest.approx(resumed.figures["val_loss"], rel=1e-4)
+    assert any("left out, as they don't decode" in text for text in said)
+    assert not any("expected what the run was trained on" in text for text in said)
+    assert verify(run, options=Options()).equal
+    image = next((folder / "class1").iterdir())
+    os.utime(image, (1, 1))
+    evaluate(run, load_network(run), tell=said.append)
+    assert "expected what the run was trained on" in said[-1]
+
+
+@pytest.mark.backend
+def test_a_run_that_got_no_further_than_its_directory_knows_what_to_leave_out(keras: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    write_image_folder(folder, images=10)
+    (folder / "class0" / "00.jpg").write_bytes(b"no picture")
+    recipe = own("tiny", dataset=f"folder:{folder}", classes=2, input_shape=[16, 16, 3], train__batch_size=10)
+    run = new_run(tmp_path / "run", recipe, Options(skip_bad_images=True), None)
+    assert kerascnn.resume(run).state == "finished"
 
 
 # ── Coming back ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -70,7 +70,9 @@ def train(
         str | None, typer.Option(metavar="RUN", help="Begin a new run with the weights of another, on any backend.")
     ] = None,
     checkpoint_minutes: Annotated[float, typer.Option(min=0.0001, help="Between checkpoints in an epoch.")] = 5.0,
-    skip_bad_images: Annotated[bool, typer.Option("--skip-bad-images", help="Go on without broken files.")] = False,
+    skip_bad_images: Annotated[
+        bool, typer.Option("--skip-bad-images", help="Leave a folder's broken files out.")
+    ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Leave the run behind and print its directory.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

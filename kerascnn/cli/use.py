@@ -41,7 +41,9 @@ def evaluate(
     run = find_run(name, runs_dir)
     which = _which(weights)
     model = _network(run, which, backend)
-    found = inference.evaluate(run, model, which=which, data_dir=data_dir, limit=limit_val, download=not offline)
+    found = inference.evaluate(
+        run, model, which=which, data_dir=data_dir, limit=limit_val, download=not offline, tell=say
+    )
     if as_json:
         print_json(asdict(found))
     else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kerascnn.data.batches import ValidationBatches, read_ahead
-from kerascnn.data.dataset import is_folder, load_dataset
+from kerascnn.data.dataset import Dataset, is_folder, load_dataset
 from kerascnn.data.formats import Pixels
 from kerascnn.data.images import LARGEST_PADDING, Shape, adapt, open_image, resize_and_crop
 from kerascnn.data.locate import check_data_dir
@@ -86,8 +86,18 @@ def evaluate(
     data_dir: Path | None = None,
     limit: int | None = None,
     download: bool = True,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Evaluation:
     """Loss and accuracy on the run's validation images, or on all of them with ``limit=0``.
+
+    Args:
+        run: whose network, dataset and split it is.
+        model: from :func:`load_network`.
+        which: the weights that it has.
+        data_dir: a folder to look for the dataset in first.
+        limit: so many images; by default as many as the run's own validation took.
+        download: fetch what isn't found.
+        tell: hears what was left out, how images are adapted, and that the data isn't what the run was trained on.
 
     Raises:
         UsageError: there is no such ``data_dir``.
@@ -97,7 +107,11 @@ def evaluate(
     recipe = run.recipe()
     wanted = recipe.train.limit_val if limit is None else (limit or None)
     recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"limit_val": wanted})})
-    images = load_dataset(recipe, data_dir=data_dir, download=download).validation
+    dataset = load_dataset(
+        recipe, data_dir=data_dir, download=download, skip_bad_images=run.skips_bad_images(), report=tell
+    )
+    _tell_of(dataset, run, tell)
+    images = dataset.validation
     batches = ValidationBatches(images, recipe.train.batch_size)
     compute = _predictor(model)
     loss_sum, right = 0.0, 0
@@ -107,6 +121,17 @@ def evaluate(
             loss_sum -= float(log_softmax[np.arange(len(labels)), labels].sum())
             right += int((log_softmax.argmax(axis=1) == labels).sum())
     return Evaluation(loss_sum / len(images), right / len(images), len(images), which)
+
+
+def _tell_of(dataset: Dataset, run: Run, tell: Callable[[str], None]) -> None:
+    for note in dataset.notes:
+        tell(note)
+    trained_on = run.environment().get("dataset", {}).get("fingerprint")
+    if trained_on and trained_on != dataset.fingerprint:
+        tell(
+            f"{dataset.where}: expected what the run was trained on, and its images (of a folder their names, sizes or "
+            "times) are others now: what it was trained on may be among those that it is evaluated on"
+        )
 
 
 def predict(run: Run, model: keras.Model, files: Sequence[Path], *, top: int = 5) -> list[Prediction]:

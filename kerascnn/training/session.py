@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,7 @@ class Options:
     """A text is taken too."""
     download: bool = True
     skip_bad_images: bool = False
+    """Go on without a folder's files that don't decode. A run that began without them goes on without them."""
     checkpoint_every_s: float = 300.0
     observe: bool = True
     """Whether the run looks into its layers while it trains."""
@@ -142,12 +144,13 @@ def new_run(path: Path, recipe: Recipe, options: Options, init_from: str | os.Pa
         RunError: the directory exists and holds something, or can't be written.
         CheckpointError: there is no whole checkpoint to begin with.
     """
+    create = partial(create_run, path, recipe, options.command, skip_bad_images=options.skip_bad_images)
     if init_from is None:
-        return create_run(path, recipe, options.command)
+        return create()
     from kerascnn.training.transfer import find_weights, store_weights
 
     weights = find_weights(Path(init_from))
-    return create_run(path, recipe, options.command, lambda run: store_weights(run, weights))
+    return create(lambda run: store_weights(run, weights))
 
 
 def resume(run: Run, *, options: Options | None = None, listeners: Sequence[ev.Listener] = ()) -> Result:
@@ -211,6 +214,7 @@ def _go_on(run: Run, options: Options, listeners: Sequence[ev.Listener], until: 
     recipe = run.recipe()
     choice = backends.choose_backend_for_run(options.backend, run.environment().get("backend"))
     check(recipe, replace(options, backend=choice.name))
+    options = replace(options, skip_bad_images=options.skip_bad_images or run.skips_bad_images())
     return _carry_out(run, recipe, choice, options, listeners, resume=True, until=until)
 
 
@@ -465,6 +469,7 @@ class _Session:
                 "fingerprint": dataset.fingerprint,
                 "class_names": list(dataset.class_names),
             },
+            "skip_bad_images": self._options.skip_bad_images,
             "pixel_statistics": asdict(statistics) if statistics else None,
             "seed": self._recipe.train.seed,
             "command": list(self._options.command),
