@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
+from kerascnn.diagnosis import BATCH_SIZE, STEPS
 from kerascnn.errors import (
     BackendError,
     CheckpointError,
@@ -29,10 +31,11 @@ if TYPE_CHECKING:
     import keras
 
     from kerascnn.catalog import list_models, load_recipe
-    from kerascnn.diagnosis.diagnose import Diagnosis, diagnose
     from kerascnn.diagnosis.findings import Finding
+    from kerascnn.diagnosis.outcome import Diagnosis
     from kerascnn.recipe import Recipe
     from kerascnn.runs.directory import Run, open_run
+    from kerascnn.runs.events import Listener
     from kerascnn.training.rate_finder import RateSweep, find_learning_rate
     from kerascnn.training.session import Options, Result, resume, train
 
@@ -41,9 +44,8 @@ _LATER = {
     "list_models": "kerascnn.catalog",
     "load_recipe": "kerascnn.catalog",
     "Recipe": "kerascnn.recipe",
-    "Diagnosis": "kerascnn.diagnosis.diagnose",
+    "Diagnosis": "kerascnn.diagnosis.outcome",
     "Finding": "kerascnn.diagnosis.findings",
-    "diagnose": "kerascnn.diagnosis.diagnose",
     "RateSweep": "kerascnn.training.rate_finder",
     "find_learning_rate": "kerascnn.training.rate_finder",
     "Options": "kerascnn.training.session",
@@ -129,3 +131,49 @@ def build_model(
     model = build_undrawn(recipe, mean=mean, deviation=deviation)
     assign_initial_weights(model, recipe.train.seed if seed is None else seed)
     return model
+
+
+def diagnose(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    *,
+    optimizer: keras.optimizers.Optimizer | str | None = None,
+    loss: Any = None,
+    steps: int = STEPS,
+    batch_size: int = BATCH_SIZE,
+    seed: int = 0,
+    listener: Listener = lambda _: None,
+) -> Diagnosis:
+    """Find out whether a classifier learns, and if not, why.
+
+    A copy is trained for some steps; the model, its optimizer and its random generators stay as they are, to the bit.
+
+    Args:
+        model: functional or sequential, compiled or not, with one input and a logit or a probability a class.
+        x: what the model takes, shape ``(images, …)``, of any number type.
+        y: the classes, integers from 0, shape ``(images,)``.
+        optimizer: by default the compiled model's, or else Adam with a learning rate of 1e-3. It is copied as well.
+        loss: a cross-entropy over the classes; by default the compiled model's. What it says of logits and
+            probabilities is held against the model's output; the copy is trained by the loss that fits.
+        steps: at most so many; fewer where the network plainly learns.
+        batch_size: images in a step.
+        seed: of the batches' order and of dropout.
+        listener: called with each event of the short run.
+
+    Returns:
+        The findings, the likeliest first, with the figures.
+
+    Raises:
+        ValueError: the model, the images or the labels aren't of these kinds.
+    """
+    if "keras" not in sys.modules:
+        # Then it is no model of Keras's, which is told below.
+        from kerascnn.training.backend import activate, choose_backend
+
+        activate(choose_backend().name)
+    from kerascnn.diagnosis.diagnose import examine
+
+    return examine(
+        model, x, y, optimizer=optimizer, loss=loss, steps=steps, batch_size=batch_size, seed=seed, listener=listener
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ import kerascnn
 from kerascnn.catalog import load_recipe
 from kerascnn.cli import app, output
 from kerascnn.runs import events as ev
-from kerascnn.runs.directory import Run, create_run, find_run, open_run
+from kerascnn.runs.directory import Run, Writer, create_run, find_run, open_run
 from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, write_image_folder
 from tests.recorded import append, disown
 from tests.recorded import own as take_over
@@ -36,6 +37,8 @@ HEAVY = ("keras", "torch", "tensorflow", "jax")
     "program",
     [
         "import kerascnn; kerascnn.list_models(); kerascnn.load_recipe('plain12_bn')",
+        "from kerascnn import *",
+        "from kerascnn import Diagnosis, diagnose",
         "run(['--help'])",
         "run(['models'])",
         "run(['models', 'vgg16_cifar'])",
@@ -263,6 +266,19 @@ def test_a_detached_run_outlives_the_command_and_can_be_watched(
     assert "--detach" in run.environment()["command"]
 
 
+def test_a_run_that_is_worked_on_is_not_left_behind_a_second_time(kerascnn_command: Command, tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run", own("tiny"), [])
+    writer = Writer(run)
+    try:
+        done = kerascnn_command("train", "--resume", run.path, "--detach")
+    finally:
+        writer.close()
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert f"process {os.getpid()} works on this run; one at a time" in done.stderr
+    assert not run.log_file.exists()
+
+
 def fake_run(path: Path, *, accuracy: float, state: str | None, **changes: object) -> Run:
     """A run directory as a run leaves it, without the training."""
     recipe = own("tiny", **changes)
@@ -429,7 +445,8 @@ def test_evaluate_finds_the_accuracy_that_training_recorded(kerascnn_command: Co
     found = json.loads(kerascnn_command("evaluate", trained, "--json").stdout)
     assert found["images"] == 200
     assert found["accuracy"] == pytest.approx(best, abs=1e-9)
-    final = json.loads(kerascnn_command("evaluate", trained, "--weights", "final", "--json").stdout)
+    smaller = ("--batch-size", 30, "--device", "cpu")
+    final = json.loads(kerascnn_command("evaluate", trained, "--weights", "final", *smaller, "--json").stdout)
     last = json.loads((trained / "result.json").read_text())["figures"]
     assert final["accuracy"] == pytest.approx(last["val_accuracy"], abs=1e-9)
     assert final["loss"] == pytest.approx(last["val_loss"], rel=1e-4)
@@ -449,7 +466,8 @@ def test_predict_names_the_classes_of_image_files(
     for file, image in zip(files, pixels, strict=True):
         Image.fromarray(image[..., 0]).save(file)
     Image.new("RGB", (300, 200)).save(tmp_path / "large.jpg")
-    done = kerascnn_command("predict", trained, *files, tmp_path / "large.jpg", "--json", "--top", 2)
+    more = ("--batch-size", 4, "--device", "cpu")
+    done = kerascnn_command("predict", trained, *files, tmp_path / "large.jpg", "--json", "--top", 2, *more)
     assert done.returncode == 0, done.stderr
     predictions = json.loads(done.stdout)
     assert len(predictions) == 11

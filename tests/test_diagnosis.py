@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -389,6 +390,24 @@ def test_a_loss_that_takes_logits_for_probabilities_is_warned_of(keras: Any, clo
     assert kerascnn.diagnose(model, *clothes, steps=3, loss=fitting).findings == ()
 
 
+def test_what_is_no_model_is_refused_on_the_backend_that_is_chosen(backend: str) -> None:
+    """It is the first in its process that imports Keras, which would take TensorFlow."""
+    program = (
+        "import os, kerascnn\n"
+        "from kerascnn.training import backend\n"
+        "del os.environ['KERAS_BACKEND']\n"
+        f"backend.installed_backends = lambda: [{backend!r}]\n"
+        "try:\n    kerascnn.diagnose(object(), [], [])\n"
+        "except ValueError as error:\n    print(error)\n"
+        "import keras\n"
+        "print(keras.backend.backend())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    said, found = done.stdout.splitlines()
+    assert said.startswith("expected a functional or sequential model")
+    assert found == backend
+
+
 def test_images_that_see_each_other_are_found(keras: Any, clothes: Any) -> None:
     inputs = keras.layers.Input((14, 14, 1))
     x = keras.layers.Flatten()(inputs)
@@ -551,6 +570,7 @@ def test_the_command_reads_a_saved_model(keras: Any, recwarn: pytest.WarningsRec
     model.save("saved.keras")
     shown = command("--keras", "saved.keras", "--dataset", "fashion_mnist_mini", "--steps", 120, "--json")
     assert shown.exit_code == 0, shown.output
+    assert f"saved.keras with {keras.backend.backend()} (" in shown.stderr
     assert "images of 28×28×1 meet a network for 32×32×1" in shown.stderr
     assert not [str(one.message) for one in recwarn if "optimizer" in str(one.message)]
     found = json.loads(shown.stdout)

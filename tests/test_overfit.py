@@ -23,7 +23,7 @@ from kerascnn.cli import app
 from kerascnn.data.dataset import chosen_order, drawn_in_turn, load_dataset
 from kerascnn.data.statistics import constants_of
 from kerascnn.diagnosis.record import Chance
-from kerascnn.errors import RunError, UsageError
+from kerascnn.errors import NotLoweredError, RunError, UsageError
 from kerascnn.recipe import Recipe
 from kerascnn.training import overfit as module
 from kerascnn.training import session
@@ -45,6 +45,18 @@ def arguments(model: str = "tiny", **changes: Any) -> list[str]:
     """The command's, with changes to the recipe."""
     sets = [word for key, value in changes.items() for word in ("--set", f"{key.replace('__', '.')}={value}")]
     return ["overfit", model, "--catalog", str(OWN_CATALOG), "--offline", *sets]
+
+
+def unlowerable(recipe_of_builder: Callable[..., Recipe]) -> Recipe:
+    """A network of which neither torch nor TensorFlow computes anything but by Keras's own layers."""
+    return recipe_of_builder(
+        "grouped",
+        "from keras import layers\n"
+        "def build(x, *, classes, **style):\n"
+        "    x = layers.GroupNormalization(1)(layers.Flatten()(x))\n"
+        "    return layers.Dense(classes)(x)\n",
+        {"train.optimizer": "sgd", "train.limit_train": 50, "train.limit_val": 10},
+    )
 
 
 # ── Verdicts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -206,6 +218,14 @@ def test_decoupled_weight_decay_is_left_out_too(keras: Any) -> None:
     decayed = overfit(recipe_of(train__optimizer=table), steps=4, options=OFFLINE)
     assert decayed.set_aside == ("weight decay",)
     assert decayed.losses == overfit(recipe_of(), steps=4, options=OFFLINE).losses
+
+
+@pytest.mark.backend
+def test_the_execution_that_is_asked_for_computes_the_layers(
+    keras: Any, recipe_of_builder: Callable[..., Recipe]
+) -> None:
+    with pytest.raises(NotLoweredError):
+        overfit(unlowerable(recipe_of_builder), options=replace(OFFLINE, execution="lowered"))
 
 
 @pytest.mark.backend

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shlex
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,13 @@ from kerascnn.catalog import load_recipe, parse_assignments
 from kerascnn.cli import app
 from kerascnn.cli.chart import curve_chart
 from kerascnn.data.dataset import load_dataset
-from kerascnn.errors import UsageError
+from kerascnn.errors import NotLoweredError, UsageError
 from kerascnn.recipe import Recipe
 from kerascnn.training import session
 from kerascnn.training.rate_finder import RateSweep, find_learning_rate, sweep_of
 from kerascnn.training.session import Options
 from tests.conftest import OWN_CATALOG
-from tests.test_overfit import DEEP_SIGMOID, recipe_of
+from tests.test_overfit import DEEP_SIGMOID, recipe_of, unlowerable
 from tests.test_zoo import numpy_of
 
 OFFLINE = Options(download=False)
@@ -139,6 +141,14 @@ def test_schedule_and_warm_up_are_off_and_what_else_a_recipe_has_is_on(keras: An
         ("augment", {"pad_crop": 0, "flip": False}),
     ):
         assert losses(**{f"train__{key}": value}) != own, key
+
+
+@pytest.mark.backend
+def test_the_execution_that_is_asked_for_computes_the_layers(
+    keras: Any, recipe_of_builder: Callable[..., Recipe]
+) -> None:
+    with pytest.raises(NotLoweredError):
+        find_learning_rate(unlowerable(recipe_of_builder), options=replace(OFFLINE, execution="lowered"))
 
 
 # ── The command ───────────────────────────────────────────────────────────────────────────────────────────────────────

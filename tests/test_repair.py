@@ -64,7 +64,7 @@ def finding(rule: str, *remedies: str, rate: float = 1e-3) -> Finding:
 
 def diagnosis(share: float, *findings: Finding, largest_step: float = 3e-3, warm_up: int = 0) -> Any:
     """A short run that ended at a share of chance."""
-    from kerascnn.diagnosis.diagnose import Diagnosis
+    from kerascnn.diagnosis.outcome import Diagnosis
 
     chance = Chance.of_equal(10)
     look = ev.LayerStatistics(

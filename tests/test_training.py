@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,9 +18,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import kerascnn
 from kerascnn.catalog import load_recipe
+from kerascnn.cli import app
 from kerascnn.data.batches import TrainingBatches, ValidationBatches, read_ahead, vary
 from kerascnn.data.images import ArrayImages
 from kerascnn.errors import BackendError, CheckpointError, RunError, UnknownNameError
@@ -29,7 +32,7 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, Writer, create_run, list_runs, open_run
 from kerascnn.runs.files import write_text
 from kerascnn.training.allocator import set_allocator
-from kerascnn.training.backend import BACKENDS, choose_backend, installed_backends, thread_count
+from kerascnn.training.backend import BACKENDS, choose_backend, device_name, installed_backends, thread_count
 from kerascnn.training.checkpoint import (
     Checkpoint,
     Progress,
@@ -42,7 +45,9 @@ from kerascnn.training.checkpoint import (
     write_checkpoint,
 )
 from kerascnn.training.schedule import LearningRate
-from kerascnn.training.session import Options, replay
+from kerascnn.training.session import Options, new_run, replay
+from kerascnn.training.signals import Interruption
+from kerascnn.training.verify import verify
 from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, effective_steps, events_of, write_image_folder
 from tests.live import events_of_live, final_state, train_arguments, wait_for
 
@@ -281,6 +286,28 @@ def test_a_process_that_runs_one_backend_refuses_another(keras: Any, backend: st
         activate(other)
 
 
+@pytest.mark.backend
+def test_a_backend_that_the_process_cannot_change_to_leaves_no_run(keras: Any, backend: str) -> None:
+    others = [name for name in installed_backends() if name != backend]
+    if not others:
+        pytest.skip("one backend is installed")
+    with pytest.raises(BackendError, match="one process, one backend"):
+        kerascnn.train(own("tiny"), options=Options(backend=others[0]))
+    assert not Path("runs").exists()
+
+
+@pytest.mark.backend
+def test_a_gpu_that_is_not_there_leaves_no_run(keras: Any, backend: str, kerascnn_command: Command) -> None:
+    if device_name(backend) != "cpu":
+        pytest.skip("there is one")
+    with pytest.raises(BackendError, match=f"expected a GPU .*, and {backend} sees none"):
+        kerascnn.train(own("tiny"), options=Options(device="gpu"))
+    done = kerascnn_command("train", "tiny", "--catalog", OWN_CATALOG, "--device", "gpu")
+    assert done.returncode == 1
+    assert f"expected a GPU (--device gpu), and {backend} sees none" in done.stderr
+    assert not Path("runs").exists()
+
+
 # ── One step ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -441,6 +468,63 @@ def test_a_failure_of_any_kind_is_the_runs_last_event(
     last = events_of(Path("run"))[-1]
     assert (last["state"], last["exit_code"]) == ("failed", 1)
     assert open_run("run").owner() is None
+
+
+@pytest.mark.backend
+def test_a_resume_without_the_memory_says_what_can_be_done(keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kerascnn.training.engine import Engine
+
+    def fail(self: Engine) -> str:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    run = open_run(kerascnn.train(own("tiny", train__limit_train=50), run_dir=Path("a run")).run_dir)
+    left_behind = new_run(Path("left"), run.recipe(), Options(), None)
+    with monkeypatch.context() as failing:
+        failing.setattr(Engine, "run", fail)
+        with pytest.raises(RunError) as said:
+            kerascnn.resume(run)
+        with pytest.raises(RunError, match=r"try a train\.batch_size below 50"):
+            kerascnn.resume(left_behind)
+        with pytest.raises(RunError, match="a replay takes as much as the run did"):
+            verify(run, options=Options())
+    asked = str(said.value).partition("`")[2].partition("` with N below 50 begins a new run")[0]
+    done = CliRunner().invoke(app, [*shlex.split(asked.replace("N", "25"))[1:], "--run-dir", "smaller"])
+    assert done.exit_code == 0, done.output
+    assert open_run("smaller").recipe().train.batch_size == 25
+
+
+@pytest.mark.backend
+def test_a_network_is_put_to_use_in_smaller_batches(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kerascnn.training import inference
+
+    result = kerascnn.train(own("tiny", train__limit_train=100), run_dir=tmp_path / "run")
+    run = open_run(result.run_dir)
+    model = inference.load_network(run, which="final")
+    sizes: list[int] = []
+    predictor = inference._predictor
+
+    def noted(model: Any) -> Callable[[np.ndarray], Any]:
+        compute = predictor(model)
+
+        def note(pixels: np.ndarray) -> Any:
+            sizes.append(len(pixels))
+            return compute(pixels)
+
+        return note
+
+    monkeypatch.setattr(inference, "_predictor", noted)
+    found = inference.evaluate(run, model, which="final", batch_size=30)
+    assert sizes == [30] * 6 + [20]
+    assert found.accuracy == pytest.approx(result.figures["val_accuracy"], abs=1e-9)
+    sizes.clear()
+    write_image_folder(tmp_path / "images", classes=1, images=5)
+    files = sorted((tmp_path / "images").rglob("*.png"))
+    assert len(inference.predict(run, model, files, batch_size=2)) == 3
+    assert sizes == [2, 1]
+    with pytest.raises(UnknownNameError, match="expected auto, cpu, gpu, got 'tpu'"):
+        inference.load_network(run, device="tpu")
 
 
 @pytest.mark.backend
@@ -691,6 +775,40 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoin
 
 
 @pytest.mark.backend
+def test_a_validation_loss_that_is_no_number_is_one_in_python_and_a_text_in_files(
+    keras: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kerascnn.training.engine import Engine
+
+    monkeypatch.setattr(Engine, "_evaluate", lambda *_: (math.inf, 0.1))
+    result = kerascnn.train(own("tiny", train__limit_train=50), run_dir=Path("run"))
+    assert result.state == "diverged"
+    assert result.figures.keys() == FIGURES
+    assert result.figures["val_loss"] == math.inf
+    assert 0 < result.figures["loss"] < 10
+    assert (result.figures["epochs"], result.figures["steps"], result.figures["best_epoch"]) == (1, 1, None)
+    written = Path("run/result.json").read_text()
+    assert json.loads(written, parse_constant=pytest.fail) == result.to_dict()
+    assert json.loads(written)["figures"]["val_loss"] == "Infinity"
+
+
+@pytest.mark.backend
+def test_a_run_that_is_interrupted_before_its_first_step_has_all_figures(keras: Any) -> None:
+    def interrupt(event: ev.Event) -> None:
+        if isinstance(event, ev.DataLoaded):
+            raise Interruption("SIGTERM")
+
+    result = kerascnn.train(own("tiny", train__limit_train=50), run_dir=Path("run"), listeners=[interrupt])
+    assert result.state == "interrupted"
+    assert result.figures.pop("peak_memory_bytes") > 50_000_000
+    assert result.figures == dict.fromkeys(FIGURES - {"peak_memory_bytes"})
+
+
+FIGURES = {"epochs", "steps", "seconds", "loss", "accuracy", "val_loss", "val_accuracy"}
+FIGURES |= {"best_val_accuracy", "best_epoch", "peak_memory_bytes"}
+
+
+@pytest.mark.backend
 def test_a_run_that_diverges_later_keeps_its_good_checkpoint(keras: Any) -> None:
     changes = {"train__optimizer": {"name": "sgd", "learning_rate": 1e-9, "momentum": 0.9}, "train__scaling": "none"}
     run = open_run(kerascnn.train(own("tiny", train__limit_train=500, **changes)).run_dir)
@@ -733,6 +851,59 @@ def test_a_folder_of_images_is_trained_on(keras: Any, tmp_path: Path) -> None:
     changes |= {"train__batch_size": 10, "train__scaling": "standardize"}
     result = kerascnn.train(own("tiny", **changes))
     assert result.figures["val_accuracy"] == 1.0
+
+
+@pytest.mark.backend
+def test_what_a_run_leaves_out_its_evaluation_its_resume_and_its_replay_leave_out(keras: Any, tmp_path: Path) -> None:
+    """Otherwise they would stumble over it, or hold out another tenth of the images."""
+    from kerascnn.training.inference import evaluate, load_network
+
+    folder = tmp_path / "images"
+    write_image_folder(folder, images=20)
+    (folder / "class0" / "00.jpg").write_bytes(b"no picture")
+    recipe = own("tiny", dataset=f"folder:{folder}", classes=2, input_shape=[16, 16, 3], train__batch_size=10)
+    options = Options(skip_bad_images=True)
+    run = open_run(kerascnn.train(recipe, run_dir=tmp_path / "run", options=options).run_dir)
+    control.ask(run, control.make_command("extend", 1.0))
+    resumed = kerascnn.resume(run)
+    assert (resumed.state, resumed.figures["epochs"]) == ("finished", 2)
+    said: list[str] = []
+    evaluated = evaluate(run, load_network(run, which="final"), which="final", tell=said.append)
+    assert evaluated.images == 4
+    assert evaluated.loss == pytest.approx(resumed.figures["val_loss"], rel=1e-4)
+    assert any("left out, as they don't decode" in text for text in said)
+    assert not any("expected what the run was trained on" in text for text in said)
+    assert verify(run, options=Options()).equal
+    image = next((folder / "class1").iterdir())
+    os.utime(image, (1, 1))
+    evaluate(run, load_network(run), tell=said.append)
+    assert "expected what the run was trained on" in said[-1]
+
+
+@pytest.mark.backend
+def test_a_run_that_got_no_further_than_its_directory_knows_what_to_leave_out(keras: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    write_image_folder(folder, images=10)
+    (folder / "class0" / "00.jpg").write_bytes(b"no picture")
+    recipe = own("tiny", dataset=f"folder:{folder}", classes=2, input_shape=[16, 16, 3], train__batch_size=10)
+    run = new_run(tmp_path / "run", recipe, Options(skip_bad_images=True), None)
+    assert kerascnn.resume(run).state == "finished"
+
+
+@pytest.mark.backend
+def test_a_run_on_a_relative_folder_goes_on_from_elsewhere(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image_folder(tmp_path / "images", images=10)
+    recipe = own("tiny", dataset="folder:images", classes=2, input_shape=[16, 16, 3], train__batch_size=10)
+    run = open_run(kerascnn.train(recipe, run_dir=tmp_path / "run").run_dir)
+    left_behind = new_run(tmp_path / "left", recipe, Options(), None)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for one in (run, left_behind):
+        assert one.recipe().dataset == f"folder:{tmp_path / 'images'}"
+        assert kerascnn.resume(one).state == "finished"
+    assert next(ev.of_kind(run.events(), ev.RunStarted)).dataset == f"folder:{tmp_path / 'images'}"
 
 
 # ── Coming back ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -104,7 +104,7 @@ class Trainer:
 
 def find_repair(broken: Broken, data_dir: Path | None) -> dict[str, Any]:
     """What ``--fix`` and random remedies answer, each answer judged by training."""
-    from kerascnn.diagnosis.diagnose import Diagnosis
+    from kerascnn.diagnosis.outcome import Diagnosis
     from kerascnn.diagnosis.subjects import Examiner
     from kerascnn.training.session import Options
 

@@ -26,7 +26,7 @@ COMMANDS = {
     ),
     "overfit": (
         "kerascnn.cli.overfit:overfit",
-        "Can a network memorise one small batch? Exit code 0: it can; 1: it can't. Writes nothing.",
+        "Can a network memorise one small batch? Exit code 0: it can; 1: it can't. Leaves no run.",
     ),
     "models": ("kerascnn.cli.models:models", "List the networks, or show one network's card."),
     "diagnose": (
@@ -145,7 +145,7 @@ def _in_words(error: Exception) -> tuple[str, int]:
     if isinstance(error, KerascnnError):
         return str(error), error.exit_code
     if is_out_of_memory(error):
-        return "out of memory; a smaller --batch-size needs less", 1
+        return "out of memory; a smaller --batch-size, where the command takes one, needs less", 1
     if isinstance(error, OSError):
         return system_error(error), 1
     return "", 1

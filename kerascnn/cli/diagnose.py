@@ -23,7 +23,7 @@ from kerascnn.training import session
 from kerascnn.wording import percent
 
 if TYPE_CHECKING:
-    from kerascnn.diagnosis.diagnose import Diagnosis
+    from kerascnn.diagnosis.outcome import Diagnosis
 
 BAR = 16
 # An empty bar: a signal that is weaker by so many powers of ten.

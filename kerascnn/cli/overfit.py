@@ -50,7 +50,7 @@ def overfit(
     catalog: Catalog = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Can a network memorise one small batch? Exit code 0: it can; 1: it can't. Writes nothing."""
+    """Can a network memorise one small batch? Exit code 0: it can; 1: it can't. Leaves no run."""
     changes = changes_of(dataset, {"train.seed": seed}, assignments)
     recipe = recipe_of(model, changes, catalog)
     options = session.Options(backend=backend, device=device, data_dir=data_dir, download=not offline)

@@ -19,7 +19,7 @@ from kerascnn.runs import events as ev
 from kerascnn.wording import percent
 
 if TYPE_CHECKING:
-    from kerascnn.diagnosis.diagnose import Diagnosis
+    from kerascnn.diagnosis.outcome import Diagnosis
 
 SIGN_OF_LIFE_EVERY = 100
 

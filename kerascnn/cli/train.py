@@ -29,7 +29,7 @@ from kerascnn.cli.output import print_json, say
 from kerascnn.cli.progress import make_display
 from kerascnn.errors import RunError, UsageError
 from kerascnn.recipe import Recipe
-from kerascnn.runs.directory import RUNS_FOLDER, Run, find_run, new_run_path
+from kerascnn.runs.directory import RUNS_FOLDER, Run, check_free, find_run, new_run_path
 from kerascnn.training import session
 from kerascnn.training.backend import choose_backend_for_run
 
@@ -70,7 +70,9 @@ def train(
         str | None, typer.Option(metavar="RUN", help="Begin a new run with the weights of another, on any backend.")
     ] = None,
     checkpoint_minutes: Annotated[float, typer.Option(min=0.0001, help="Between checkpoints in an epoch.")] = 5.0,
-    skip_bad_images: Annotated[bool, typer.Option("--skip-bad-images", help="Go on without broken files.")] = False,
+    skip_bad_images: Annotated[
+        bool, typer.Option("--skip-bad-images", help="Leave a folder's broken files out.")
+    ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Leave the run behind and print its directory.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -114,6 +116,8 @@ def train(
 
 def _go_on(run: Run, options: session.Options, *, detach: bool, as_json: bool) -> None:
     if detach:
+        # The one that works on it would be taken for the one that is started.
+        check_free(run)
         _leave_behind(run, options, as_json=as_json)
         return
     choice = choose_backend_for_run(options.backend, run.environment().get("backend"))

@@ -1,9 +1,9 @@
-"""``kerascnn.diagnose``: why a classifier doesn't learn, found out on a copy of it in a short run."""
+"""Why a classifier doesn't learn, found out on a copy of it in a short run: the work of ``kerascnn.diagnose``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from kerascnn.data.batches import random_for
 from kerascnn.data.formats import Labels
-from kerascnn.diagnosis import BATCH_SIZE, STEPS
 from kerascnn.diagnosis.architecture import Architecture, read_architecture
 from kerascnn.diagnosis.checks import label_score, mixing
 from kerascnn.diagnosis.copying import check_kind, randomness_put_back, trainable_copy
 from kerascnn.diagnosis.findings import Finding, find
 from kerascnn.diagnosis.measures import MEASURES
 from kerascnn.diagnosis.one_batch import memorise_a_few
+from kerascnn.diagnosis.outcome import Diagnosis
 from kerascnn.diagnosis.record import Chance, Record
 from kerascnn.diagnosis.rules import the_rules
 from kerascnn.diagnosis.signals import kernel_layers
@@ -41,114 +41,6 @@ Array = NDArray[Any]
 Listener = Callable[[ev.Event], None]
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """What was found, and the figures it rests on.
-
-    ``signals`` are the layers' figures at the steps that were looked at, the first with the weights that the model
-    came with; ``losses`` and ``accuracies`` the batch's of each step, ``batch_size`` the images in one.
-    """
-
-    findings: tuple[Finding, ...]
-    signals: tuple[ev.LayerStatistics, ...]
-    batch_size: int
-    losses: tuple[float, ...]
-    accuracies: tuple[float, ...]
-    chance: Chance
-    architecture: Architecture
-    label_score: float | None
-    warm_up_steps: int = 0
-    """Of the learning rate's schedule; they don't count for a verdict."""
-    one_batch: Overfit | None = None
-    """Whether the untrained network can memorise a few images; None where it learns, and has answered already."""
-
-    @property
-    def healthy(self) -> bool:
-        """Whether there is no verdict; a warning is a risk, not an illness."""
-        return not any(finding.severity == "verdict" for finding in self.findings)
-
-    @property
-    def undecided(self) -> bool:
-        """Whether the run was too short: the loss is still that of chance, and no cause rules out that it leaves it."""
-        gate = the_rules().gate
-        loss, accuracy = self.at_the_end
-        answers = gate.answers(accuracy, self.chance.accuracy)
-        return self.healthy and not answers and loss >= gate.loss_share * self.chance.loss
-
-    @property
-    def at_the_end(self) -> tuple[float, float]:
-        """Mean loss and accuracy over the last steps, as many as the gate looks at."""
-        last = min(the_rules().gate.window, self.steps)
-        return sum(self.losses[-last:]) / last, sum(self.accuracies[-last:]) / last
-
-    @property
-    def steps_for_a_verdict(self) -> int:
-        """How many steps, its warm-up's included, a network at chance must have had for a verdict."""
-        return self.warm_up_steps + the_rules().gate.steps_at_chance(self.batch_size, self.chance.classes, spent=True)
-
-    @property
-    def steps(self) -> int:
-        """How many steps the short run had."""
-        return len(self.losses)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
-        return {
-            "healthy": self.healthy,
-            "undecided": self.undecided,
-            "steps_for_a_verdict": self.steps_for_a_verdict,
-            "findings": [finding.to_dict() for finding in self.findings],
-            "steps": self.steps,
-            "batch_size": self.batch_size,
-            "losses": [value if np.isfinite(value) else str(value) for value in self.losses],
-            "accuracies": list(self.accuracies),
-            "chance": {"loss": self.chance.loss, "accuracy": self.chance.accuracy},
-            "input": {"mean": self.architecture.input_mean, "deviation": self.architecture.input_deviation},
-            "label_score": self.label_score,
-            "one_batch": None if self.one_batch is None else _one_batch_of(self.one_batch),
-            "signals": [look.model_dump(mode="json", exclude={"kind", "time"}) for look in self.signals],
-        }
-
-
-def diagnose(
-    model: keras.Model,
-    x: Any,
-    y: Any,
-    *,
-    optimizer: keras.optimizers.Optimizer | str | None = None,
-    loss: Any = None,
-    steps: int = STEPS,
-    batch_size: int = BATCH_SIZE,
-    seed: int = 0,
-    listener: Listener = lambda _: None,
-) -> Diagnosis:
-    """Find out whether a classifier learns, and if not, why.
-
-    A copy is trained for some steps; the model, its optimizer and its random generators stay as they are, to the bit.
-
-    Args:
-        model: functional or sequential, compiled or not, with one input and a logit or a probability a class.
-        x: what the model takes, shape ``(images, …)``, of any number type.
-        y: the classes, integers from 0, shape ``(images,)``.
-        optimizer: by default the compiled model's, or else Adam with a learning rate of 1e-3. It is copied as well.
-        loss: a cross-entropy over the classes; by default the compiled model's. What it says of logits and
-            probabilities is held against the model's output; the copy is trained by the loss that fits.
-        steps: at most so many; fewer where the network plainly learns.
-        batch_size: images in a step.
-        seed: of the batches' order and of dropout.
-        listener: called with each event of the short run.
-
-    Returns:
-        The findings, the likeliest first, with the figures.
-
-    Raises:
-        ValueError: the model, the images or the labels aren't of these kinds.
-    """
-    return examine(
-        model, x, y, optimizer=optimizer, loss=loss, steps=steps, batch_size=batch_size, seed=seed, listener=listener
-    )
-
-
 def examine(
     model: keras.Model,
     x: Any,
@@ -165,7 +57,7 @@ def examine(
     watch: Watch = lambda *_: None,
     listener: Listener,
 ) -> Diagnosis:
-    """As :func:`diagnose`, and for a network of a ``recipe`` as its training would begin.
+    """As :func:`kerascnn.diagnose`, and for a network of a ``recipe`` as its training would begin.
 
     Schedule, warm-up, weight decay and label smoothing are then the recipe's, over ``total_steps``, and the remedies
     name the keys to change. ``by_heart``: where the network doesn't learn, let it try one batch alone; ``watch`` is
@@ -314,16 +206,6 @@ class _ShortRun:
             return False
         largest = MEASURES["largest step"](self._record)
         return largest is None or largest.value <= gate.steady_step
-
-
-def _one_batch_of(found: Overfit) -> dict[str, Any]:
-    return {
-        "verdict": found.verdict,
-        "images": found.images,
-        "steps": found.steps,
-        "loss": found.loss if np.isfinite(found.loss) else str(found.loss),
-        "accuracy": found.accuracy,
-    }
 
 
 def _batches(count: int, batch_size: int, steps: int, seed: int) -> Iterator[Array]:

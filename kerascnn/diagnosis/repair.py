@@ -19,7 +19,7 @@ from kerascnn.recipe import Recipe
 from kerascnn.runs.compare import flat
 
 if TYPE_CHECKING:
-    from kerascnn.diagnosis.diagnose import Diagnosis
+    from kerascnn.diagnosis.outcome import Diagnosis
 
 # So many trainings at the most, whatever is tried.
 MOST_TRAININGS = 8

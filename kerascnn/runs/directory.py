@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import filelock
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from kerascnn.catalog import read_recipe
@@ -61,6 +61,7 @@ _TYPES: dict[str, TypeAdapter[Any]] = {
     "versions": TypeAdapter(dict[str, str]),
     "dataset": TypeAdapter(_LearntFrom),
     "pixel_statistics": TypeAdapter(_PixelStatistics | None),
+    "skip_bad_images": TypeAdapter(StrictBool),
     "command": TypeAdapter(list[str]),
     "message": TypeAdapter(str),
 }
@@ -143,6 +144,10 @@ class Run:
     def environment(self) -> dict[str, Any]:
         """What ``environment.json`` holds, less what is damaged; empty while it isn't written yet."""
         return _well_typed(_read_object(self.environment_file))
+
+    def skips_bad_images(self) -> bool:
+        """Whether the run learns from a folder without the files in it that don't decode."""
+        return bool(self.environment().get("skip_bad_images"))
 
     def result(self) -> dict[str, Any]:
         """What ``result.json`` holds, less what is damaged; empty before the run's first end."""
@@ -268,13 +273,7 @@ class Writer:
             RunError: another process works on it, or it can't be written.
         """
         self.run = run
-        self._lock = filelock.FileLock(run.path / LOCK_FILE, timeout=0)
-        try:
-            self._lock.acquire()
-        except filelock.Timeout:
-            raise RunError(f"{run.path}: {_who_works_on(run)} works on this run; one at a time") from None
-        except OSError as error:
-            raise RunError(f"{run.path}: can't be written: {error.strerror or error}") from None
+        self._lock = _lock(run)
         try:
             remove_unfinished(run.path, run.checkpoints)
             own(run.path)
@@ -292,6 +291,26 @@ class Writer:
                 disown(self.run.path)
         finally:
             self._lock.release()
+
+
+def check_free(run: Run) -> None:
+    """Refuse a run directory that can't be taken over now.
+
+    Raises:
+        RunError: a process works on it, or it can't be written.
+    """
+    _lock(run).release()
+
+
+def _lock(run: Run) -> filelock.BaseFileLock:
+    lock = filelock.FileLock(run.path / LOCK_FILE, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise RunError(f"{run.path}: {_who_works_on(run)} works on this run; one at a time") from None
+    except OSError as error:
+        raise RunError(f"{run.path}: can't be written: {error.strerror or error}") from None
+    return lock
 
 
 def _who_works_on(run: Run) -> str:
@@ -339,7 +358,14 @@ def new_run_path(model: str, runs_folder: Path) -> Path:
     return runs_folder / model / f"{stamp}-{secrets.token_hex(2)}"
 
 
-def create_run(path: Path, recipe: Recipe, command: Sequence[str], fill: Callable[[Run], None] = lambda _: None) -> Run:
+def create_run(
+    path: Path,
+    recipe: Recipe,
+    command: Sequence[str],
+    fill: Callable[[Run], None] = lambda _: None,
+    *,
+    skip_bad_images: bool = False,
+) -> Run:
     """Make a new run directory with its recipe, the command that asked for it, and what ``fill`` puts there.
 
     Raises:
@@ -350,7 +376,7 @@ def create_run(path: Path, recipe: Recipe, command: Sequence[str], fill: Callabl
         if any(path.iterdir()):
             raise RunError(f"{path}: expected a new or empty run directory; `--resume {path}` goes on with a run")
         run = Run(path)
-        write_json(run.environment_file, {"command": list(command)})
+        write_json(run.environment_file, {"command": list(command), "skip_bad_images": skip_bad_images})
         run.checkpoints.mkdir()
         fill(run)
         # Last: it makes the folder a run, which may be resumed.

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -402,20 +401,6 @@ class Engine:
             )
         )
         return path
-
-    def figures(self) -> dict[str, Any]:
-        """The figures of the run so far, for ``result.json``."""
-        progress = asdict(self._progress)
-        last = progress["history"][-1] if progress["history"] else {}
-        keys = ("loss", "accuracy", "val_loss", "val_accuracy")
-        return {
-            "epochs": progress["epoch"],
-            "steps": progress["step"],
-            "seconds": progress["elapsed"],
-            "best_val_accuracy": progress["best"],
-            "best_epoch": progress["best_epoch"],
-            **{key: last.get(key) for key in keys},
-        }
 
 
 def _fetched(values: list[Any]) -> list[Any]:

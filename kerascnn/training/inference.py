@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kerascnn.data.batches import ValidationBatches, read_ahead
-from kerascnn.data.dataset import is_folder, load_dataset
+from kerascnn.data.dataset import Dataset, is_folder, load_dataset
 from kerascnn.data.formats import Pixels
 from kerascnn.data.images import LARGEST_PADDING, Shape, adapt, open_image, resize_and_crop
 from kerascnn.data.locate import check_data_dir
@@ -56,8 +56,11 @@ def load_network(run: Run, *, which: Which = "best", backend: str | None = None,
         device: as for training.
 
     Raises:
+        UnknownNameError: there is no such device.
+        BackendError: as in training.
         RunError: the weights aren't there or don't fit.
     """
+    backends.check_device(device)
     recipe = run.recipe()
     environment = run.environment()
     weights = run.best_weights_file if which == "best" else run.model_file
@@ -85,9 +88,21 @@ def evaluate(
     which: Which = "best",
     data_dir: Path | None = None,
     limit: int | None = None,
+    batch_size: int | None = None,
     download: bool = True,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Evaluation:
     """Loss and accuracy on the run's validation images, or on all of them with ``limit=0``.
+
+    Args:
+        run: whose network, dataset and split it is.
+        model: from :func:`load_network`.
+        which: the weights that it has.
+        data_dir: a folder to look for the dataset in first.
+        limit: so many images; by default as many as the run's own validation took.
+        batch_size: images at once, by default as many as in training; the figures don't depend on it.
+        download: fetch what isn't found.
+        tell: hears what was left out, how images are adapted, and that the data isn't what the run was trained on.
 
     Raises:
         UsageError: there is no such ``data_dir``.
@@ -97,8 +112,12 @@ def evaluate(
     recipe = run.recipe()
     wanted = recipe.train.limit_val if limit is None else (limit or None)
     recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"limit_val": wanted})})
-    images = load_dataset(recipe, data_dir=data_dir, download=download).validation
-    batches = ValidationBatches(images, recipe.train.batch_size)
+    dataset = load_dataset(
+        recipe, data_dir=data_dir, download=download, skip_bad_images=run.skips_bad_images(), report=tell
+    )
+    _tell_of(dataset, run, tell)
+    images = dataset.validation
+    batches = ValidationBatches(images, batch_size or recipe.train.batch_size)
     compute = _predictor(model)
     loss_sum, right = 0.0, 0
     with closing(read_ahead(batches.make, range(batches.count))) as ready:
@@ -109,8 +128,21 @@ def evaluate(
     return Evaluation(loss_sum / len(images), right / len(images), len(images), which)
 
 
-def predict(run: Run, model: keras.Model, files: Sequence[Path], *, top: int = 5) -> list[Prediction]:
-    """The likeliest classes of images in files of any size.
+def _tell_of(dataset: Dataset, run: Run, tell: Callable[[str], None]) -> None:
+    for note in dataset.notes:
+        tell(note)
+    trained_on = run.environment().get("dataset", {}).get("fingerprint")
+    if trained_on and trained_on != dataset.fingerprint:
+        tell(
+            f"{dataset.where}: expected what the run was trained on, and its images (of a folder their names, sizes or "
+            "times) are others now: what it was trained on may be among those that it is evaluated on"
+        )
+
+
+def predict(
+    run: Run, model: keras.Model, files: Sequence[Path], *, top: int = 5, batch_size: int | None = None
+) -> list[Prediction]:
+    """The likeliest classes of images in files of any size, ``batch_size`` (the run's own) at once.
 
     An image near the network's size is padded or cropped as in training, any other resized and cut to the middle.
 
@@ -123,7 +155,7 @@ def predict(run: Run, model: keras.Model, files: Sequence[Path], *, top: int = 5
         names = [str(number) for number in range(recipe.classes)]
     compute = _predictor(model)
     decode = partial(as_input, shape=recipe.input_shape, like_training=not is_folder(recipe.dataset))
-    batch_size = recipe.train.batch_size
+    batch_size = batch_size or recipe.train.batch_size
     at_once = [files[first : first + batch_size] for first in range(0, len(files), batch_size)]
     predictions = []
     with (

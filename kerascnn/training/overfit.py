@@ -86,7 +86,7 @@ def overfit(
     tell: Tell = lambda _: None,
     watch: Watch = lambda *_: None,
 ) -> Overfit:
-    """Train a recipe's network on one small batch until it knows it by heart. Nothing is written.
+    """Train a recipe's network on one small batch until it knows it by heart. No run is left.
 
     The network begins as in :func:`kerascnn.train`: first weights of the seed, scaling constants of the whole training
     split, optimizer, precision. Augmentation, dropout, weight decay, label smoothing, schedule and warm-up are left
@@ -96,7 +96,7 @@ def overfit(
         recipe: from :func:`kerascnn.load_recipe`.
         images: how many, drawn from all over the training images, of each class in turn.
         steps: so many optimizer steps at the most.
-        options: backend, device, where data lies.
+        options: backend, device, execution, where data lies.
         tell: is told what a user should know.
         watch: called after each step with its number, its loss and its accuracy.
 
@@ -112,7 +112,7 @@ def overfit(
     backends.activate(choice.name, options.device)
     try:
         with backends.unrepeatable_told(tell):
-            network_steps, set_aside = _build(recipe, dataset, tell)
+            network_steps, set_aside = _build(recipe, dataset, options.execution, tell)
             return memorise(
                 network_steps, pixels, labels, recipe.classes, most=steps, watch=watch, set_aside=tuple(set_aside)
             )
@@ -220,7 +220,7 @@ def _too_many(images: int, there: int) -> UsageError:
     return UsageError(f"--images: expected up to {there:,}, as many as there are for training, got {images:,}")
 
 
-def _build(recipe: Recipe, dataset: Dataset, tell: Tell) -> tuple[Steps, list[str]]:
+def _build(recipe: Recipe, dataset: Dataset, execution: str, tell: Tell) -> tuple[Steps, list[str]]:
     """The network's step as training makes it, but for what works against memorising, which is named."""
     from kerascnn.training.network import initial_model, make_network
 
@@ -232,7 +232,7 @@ def _build(recipe: Recipe, dataset: Dataset, tell: Tell) -> tuple[Steps, list[st
         tell(f"left out, as it works against memorising: {', '.join(set_aside)}")
     else:
         tell("the recipe has nothing that works against memorising, such as augmentation, dropout or weight decay")
-    return make_network(model, recipe.train).steps, set_aside
+    return make_network(model, recipe.train, execution).steps, set_aside
 
 
 def _without_obstacles(recipe: Recipe) -> tuple[Recipe, list[str]]:

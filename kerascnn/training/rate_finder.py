@@ -117,7 +117,7 @@ def find_learning_rate(
     tell: Tell = lambda _: None,
     watch: Watch = lambda *_: None,
 ) -> RateSweep:
-    """Train a recipe's network for some steps at rising learning rates. Nothing is written.
+    """Train a recipe's network for some steps at rising learning rates. No run is left.
 
     Weights, batches, augmentation, optimizer, clipping and weight decay are those that :func:`kerascnn.train` begins
     with. The recipe's own rate, schedule and warm-up are left out.
@@ -127,7 +127,7 @@ def find_learning_rate(
         lowest: the first step's rate.
         highest: the last step's rate; the ratio of one rate to the next is always the same.
         steps: so many at the most; fewer where the loss rises far above its lowest, or is no number.
-        options: backend, device, where data lies.
+        options: backend, device, execution, where data lies.
         tell: is told what a user should know.
         watch: called after each step with its number, its rate and its loss.
 
@@ -143,7 +143,7 @@ def find_learning_rate(
     rates = np.geomspace(lowest, highest, steps)
     try:
         with backends.unrepeatable_told(tell):
-            losses, ended = _sweep(recipe, dataset, rates, tell, watch)
+            losses, ended = _sweep(recipe, dataset, rates, options.execution, tell, watch)
     except Exception as error:
         if is_out_of_memory(error):
             raise RunError(f"out of memory: try a train.batch_size below {recipe.train.batch_size}") from error
@@ -156,12 +156,14 @@ def sweep_of(rates: list[float], losses: list[float], *, chance: float, ended: E
     return RateSweep(tuple(rates), tuple(losses), tuple(_smoothed(losses, steps).tolist()), chance, ended)
 
 
-def _sweep(recipe: Recipe, dataset: Dataset, rates: Floats, tell: Tell, watch: Watch) -> tuple[list[float], End]:
+def _sweep(
+    recipe: Recipe, dataset: Dataset, rates: Floats, execution: str, tell: Tell, watch: Watch
+) -> tuple[list[float], End]:
     from keras import ops
 
     from kerascnn.training.network import initial_model, make_network
 
-    network = make_network(initial_model(recipe, constants_of(recipe, dataset), tell), recipe.train)
+    network = make_network(initial_model(recipe, constants_of(recipe, dataset), tell), recipe.train, execution)
     keep = math.exp(-1 / (SMOOTHING * len(rates)))
     losses: list[float] = []
     mean, best = 0.0, math.inf

@@ -9,13 +9,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from kerascnn.data.batches import TrainingBatches, ValidationBatches
-from kerascnn.data.dataset import Dataset, classes_of, load_dataset, require
+from kerascnn.data.dataset import Dataset, absolute, classes_of, load_dataset, require
 from kerascnn.data.formats import Pixels
 from kerascnn.data.locate import check_data_dir
 from kerascnn.data.statistics import PixelStatistics, constants_of
@@ -39,6 +40,7 @@ from kerascnn.runs.files import patiently, write_atomically, write_json
 from kerascnn.training import backend as backends
 from kerascnn.training.allocator import asked_allocator, set_allocator
 from kerascnn.training.signals import Interruption, Signals
+from kerascnn.wording import command_line
 from kerascnn.zoo import check_builder
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class Options:
     """A text is taken too."""
     download: bool = True
     skip_bad_images: bool = False
+    """Go on without a folder's files that don't decode. A run that began without them goes on without them."""
     checkpoint_every_s: float = 300.0
     observe: bool = True
     """Whether the run looks into its layers while it trains."""
@@ -81,8 +84,9 @@ class Options:
 class Result:
     """How a run ended.
 
-    ``figures`` holds epochs, steps, seconds, loss, accuracy, val_loss, val_accuracy, best_val_accuracy and best_epoch;
-    losses in nats, accuracies from 0 to 1.
+    ``figures`` holds epochs, steps, seconds, loss, accuracy, val_loss, val_accuracy, best_val_accuracy, best_epoch and
+    peak_memory_bytes; losses in nats, accuracies from 0 to 1, those of the last whole epoch. What isn't known is None:
+    loss and accuracy before the first epoch's end, all but the memory where the run ended before its network was there.
     """
 
     run_dir: Path
@@ -92,8 +96,12 @@ class Result:
     figures: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as plain values, as ``result.json`` holds it."""
-        return {**asdict(self), "run_dir": str(self.run_dir)}
+        """The result as plain values, as ``result.json`` holds it: numbers that JSON lacks are texts, as in events."""
+        figures = {
+            name: ev.number_to_json(value) if isinstance(value, float) else value
+            for name, value in self.figures.items()
+        }
+        return {**asdict(self), "run_dir": str(self.run_dir), "figures": figures}
 
 
 def train(
@@ -121,28 +129,38 @@ def train(
 
     Raises:
         UsageError, DatasetError, BackendError, CheckpointError: before anything is written.
-        KerascnnError: what else ended the run; its last event says the same.
+        KerascnnError: what else ended the run; its last event says the same. Among them is what only building the
+            network shows: that a builder of the user's own fails, or that ``execution="lowered"`` finds nothing to
+            lower.
     """
     options = options or Options()
     choice = check(recipe, options)
+    if options.device == "gpu":
+        # Only the backend knows whether there is one; without it there is to be no run.
+        backends.activate(choice.name, options.device)
     path = new_run_path(recipe.name, Path(runs_folder)) if run_dir is None else Path(run_dir)
     run = new_run(path, recipe, options, init_from)
-    return _carry_out(run, recipe, choice, options, listeners, resume=False)
+    # What is written is what a resume will read.
+    return _carry_out(run, run.recipe(), choice, options, listeners, resume=False)
 
 
 def new_run(path: Path, recipe: Recipe, options: Options, init_from: str | os.PathLike[str] | None) -> Run:
     """Make a run directory, with a copy of the weights that it begins with where they are another run's.
 
+    A relative folder of images becomes an absolute one: the run may be resumed, or evaluated, from elsewhere.
+
     Raises:
         RunError: the directory exists and holds something, or can't be written.
         CheckpointError: there is no whole checkpoint to begin with.
     """
+    recipe = recipe.model_copy(update={"dataset": absolute(recipe.dataset)})
+    create = partial(create_run, path, recipe, options.command, skip_bad_images=options.skip_bad_images)
     if init_from is None:
-        return create_run(path, recipe, options.command)
+        return create()
     from kerascnn.training.transfer import find_weights, store_weights
 
     weights = find_weights(Path(init_from))
-    return create_run(path, recipe, options.command, lambda run: store_weights(run, weights))
+    return create(lambda run: store_weights(run, weights))
 
 
 def resume(run: Run, *, options: Options | None = None, listeners: Sequence[ev.Listener] = ()) -> Result:
@@ -167,6 +185,7 @@ def replay(run: Run, until: Position, *, options: Options, listeners: Sequence[e
 def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lambda _: None) -> backends.BackendChoice:
     """What can be wrong before anything is written; a missing dataset is downloaded here."""
     choice = backends.choose_backend(options.backend, options.backend_reason)
+    backends.check_process(choice.name, options.device)
     asked_allocator()
     check_builder(recipe.builder)
     if options.execution == "lowered" and choice.name == "jax":
@@ -206,6 +225,7 @@ def _go_on(run: Run, options: Options, listeners: Sequence[ev.Listener], until: 
     recipe = run.recipe()
     choice = backends.choose_backend_for_run(options.backend, run.environment().get("backend"))
     check(recipe, replace(options, backend=choice.name))
+    options = replace(options, skip_bad_images=options.skip_bad_images or run.skips_bad_images())
     return _carry_out(run, recipe, choice, options, listeners, resume=True, until=until)
 
 
@@ -251,7 +271,7 @@ class _Session:
         self._write = emit
         self._signals = signals
         self._until = until
-        self._engine: Engine | None = None
+        self._progress: Progress | None = None
         self._watcher: Watcher | None = None
 
     def _emit(self, event: ev.Event) -> None:
@@ -280,7 +300,7 @@ class _Session:
             state: ev.EndState = "diverged" if isinstance(error, DivergedError) else "failed"
             return self._end(state, str(error), error.exit_code, error)
         except Exception as error:
-            failure = self._explain(error)
+            failure = self._explain(error, resume=resume)
             return self._end("failed", str(failure), 1, failure, cause=error)
 
     def _begin(self) -> None:
@@ -298,15 +318,27 @@ class _Session:
             )
         )
 
-    def _explain(self, error: Exception) -> RunError:
+    def _explain(self, error: Exception, *, resume: bool) -> RunError:
         """What ended the run and isn't an error of ours, in one sentence."""
         if is_out_of_memory(error):
-            return RunError(f"out of memory: try a train.batch_size below {self._recipe.train.batch_size}")
+            return RunError(f"out of memory: {self._what_takes_less(resume=resume)}")
         if not isinstance(error, OSError):
             return RunError(kind_and_reason(error))
         if not self._run.path.is_dir():
             return RunError(f"{self._run.path}: the run directory has been removed, and its checkpoints with it")
         return RunError(system_error(error))
+
+    def _what_takes_less(self, *, resume: bool) -> str:
+        """What to do where memory doesn't suffice. A run that has a checkpoint keeps the batch size that it is of."""
+        from kerascnn.training.checkpoint import list_checkpoints
+
+        batch_size = self._recipe.train.batch_size
+        if self._until is not None:
+            return "a replay takes as much as the run did"
+        if not resume or not list_checkpoints(self._run.checkpoints):
+            return f"try a train.batch_size below {batch_size}"
+        smaller = command_line(["kerascnn", "train", "--init-from", str(self._run.path), "--batch-size", "N"])
+        return f"`{smaller}` with N below {batch_size} begins a new run with its weights"
 
     def _prepare(self, *, resume: bool) -> Engine:
         self._emit(ev.Phase(phase="importing"))
@@ -327,9 +359,10 @@ class _Session:
         if architecture is not None and self._options.observe:
             self._watcher = Watcher(self._recipe, architecture, self._run.events())
         self._write_environment(dataset, statistics, network.steps.execution)
-        self._engine = self._make_engine(network, dataset, batches, few, progress)
+        self._progress = progress
+        engine = self._make_engine(network, dataset, batches, few, progress)
         self._signals.wait_for_step()
-        return self._engine
+        return engine
 
     def _load_data(self) -> Dataset:
         dataset = read_dataset(self._recipe, self._options, lambda text: self._emit(ev.Warned(message=text)))
@@ -459,6 +492,7 @@ class _Session:
                 "fingerprint": dataset.fingerprint,
                 "class_names": list(dataset.class_names),
             },
+            "skip_bad_images": self._options.skip_bad_images,
             "pixel_statistics": asdict(statistics) if statistics else None,
             "seed": self._recipe.train.seed,
             "command": list(self._options.command),
@@ -489,10 +523,8 @@ class _Session:
         cause: Exception | None = None,
     ) -> Result:
         """Write the last event and the result; where even that fails, the error that ended the run still counts."""
-        figures = self._engine.figures() if self._engine else {}
-        figures["peak_memory_bytes"] = peak_memory_bytes()
-        result = Result(self._run.path, state, message, exit_code, figures)
-        step, elapsed = figures.get("steps", 0), figures.get("seconds", 0.0)
+        result = Result(self._run.path, state, message, exit_code, _figures(self._progress))
+        step, elapsed = (self._progress.step, self._progress.elapsed) if self._progress else (0, 0.0)
         try:
             self._emit(ev.RunEnded(state=state, message=message, step=step, elapsed=elapsed, exit_code=exit_code))
             write_json(self._run.result_file, result.to_dict())
@@ -502,6 +534,21 @@ class _Session:
         if error is not None and state == "failed":
             raise error from cause
         return result
+
+
+def _figures(progress: Progress | None) -> dict[str, Any]:
+    """See :class:`Result`; ``progress`` is None where the run ended before it was known."""
+    last = progress.history[-1] if progress and progress.history else {}
+    return {
+        "epochs": progress.epoch if progress else None,
+        "steps": progress.step if progress else None,
+        "seconds": progress.elapsed if progress else None,
+        # A checkpoint's header is JSON, and a loss that is no number a text in it.
+        **{key: float(last[key]) if last else None for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
+        "best_val_accuracy": progress.best if progress else None,
+        "best_epoch": (progress.best_epoch or None) if progress else None,
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
 
 
 def _comparable(key: str, value: Any) -> Any:
