@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import copy
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -36,12 +37,15 @@ def read_catalog(path: Path) -> Entries:
     """
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
-        if len(text) > MAX_BYTES:
+            encoded = file.read(MAX_BYTES + 1)
+        if len(encoded) > MAX_BYTES:
             raise RecipeError(f"{path}: expected a catalog of up to {MAX_BYTES:,} bytes, got more")
-        content = _parse_toml(text.decode())
+        content = _parse_toml(_decode(encoded))
     except OSError as error:
         raise RecipeError(f"expected a catalog at {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise RecipeError(f"{path}: expected text in UTF-8, and line {line} isn't: save the file as UTF-8") from None
     except ValueError as error:
         raise RecipeError(f"{path}: expected TOML: {error}") from None
     unknown = [key for key in content if key != "models"]
@@ -157,6 +161,12 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         except ValueError:
             overrides[key] = text.strip()
     return overrides
+
+
+def _decode(encoded: bytes) -> str:
+    """UTF-8, with or without a byte order mark, or UTF-16 with one: editors and shells of Windows write all three."""
+    is_utf_16 = encoded.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return encoded.decode("utf-16" if is_utf_16 else "utf-8-sig")
 
 
 def _parse_toml(text: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from pathlib import Path
@@ -356,6 +357,28 @@ def test_a_change_of_the_builder_drops_what_it_does_not_have() -> None:
     changes = {"builder": "vgg", "convs_per_group": [1, 1, 1]}
     resnet = load_recipe("resnet20_cifar")
     assert change_recipe(resnet, changes) == load_recipe("resnet20_cifar", changes)
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        codecs.BOM_UTF8 + "[models.a]\r\nbase = 'plain12_relu'\r\nsummary = 'é'\r\n".encode(),
+        "[models.a]\r\nbase = 'plain12_relu'\r\nsummary = 'é'\r\n".encode("utf-16"),
+        codecs.BOM_UTF16_BE + "[models.a]\nbase = 'plain12_relu'\nsummary = 'é'\n".encode("utf-16-be"),
+    ],
+    ids=["UTF-8 with a mark", "UTF-16", "UTF-16 the other way round"],
+)
+def test_a_catalog_may_be_as_windows_writes_it(encoded: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_bytes(encoded)
+    assert load_recipe("a", catalog=path).summary == "é"
+
+
+def test_a_catalog_in_another_encoding_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_bytes("[models.a]\nsummary = 'é'\n".encode("cp1252"))
+    with pytest.raises(RecipeError, match="expected text in UTF-8, and line 2 isn't: save the file as UTF-8"):
+        load_recipe("a", catalog=path)
 
 
 def test_merge_leaves_its_arguments_alone() -> None:
