@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -199,7 +200,9 @@ def test_a_truncated_pickle_is_refused(small_cifar: KnownDataset, tmp_path: Path
     write_cifar(tmp_path / "cifar-10-batches-py", small_cifar)
     path = tmp_path / "cifar-10-batches-py" / "data_batch_2"
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(DatasetError, match="data_batch_2: expected a pickle"):
+    with pytest.raises(
+        DatasetError, match=r"data_batch_2: expected a pickle.*; with that file removed, cifar10 is looked"
+    ):
         datasets.load_known(small_cifar, data_dir=tmp_path)
 
 
@@ -277,6 +280,27 @@ def test_a_missing_dataset_offline_says_where_it_looked_and_what_to_do(tmp_path:
 def test_an_unknown_dataset_gets_a_suggestion() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'cifar10'"):
         datasets.require("cifar-10", None, download=True)
+
+
+def test_a_damaged_copy_of_another_program_is_passed_over_and_told_of(own_home: Path, tmp_path: Path) -> None:
+    small = replace(DATASETS["fashion_mnist"], train_images=20, test_images=5)
+    keras_copy = own_home / "keras" / "datasets" / "fashion-mnist"
+    write_mnist(keras_copy, small, compress=True)
+    damaged = keras_copy / "t10k-images-idx3-ubyte.gz"
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    said: list[str] = []
+    with pytest.raises(
+        DatasetError, match=f"(?s)offline.*Found damaged.*{re.escape(str(damaged))}: expected an IDX file"
+    ):
+        datasets.load_known(small, download=False, report=said.append)
+    assert len(said) == 1
+    assert str(damaged) in said[0]
+    write_mnist(tmp_path / "data" / "FashionMNIST" / "raw", small, compress=False)
+    said.clear()
+    assert datasets.load_known(small, download=False, report=said.append).where.endswith("(torchvision's ./data)")
+    assert [str(damaged) in line for line in said] == [True]
+    with pytest.raises(DatasetError, match="with that file removed, fashion_mnist is looked for elsewhere"):
+        datasets.load_known(small, data_dir=keras_copy)
 
 
 # ── Downloads, from a real server on the loopback address ─────────────────────────────────────────────────────────────
@@ -421,6 +445,26 @@ def test_an_archive_of_the_users_own_is_taken_and_stays(
     assert server.requests == []
 
 
+def test_a_damaged_archive_of_another_program_is_passed_over(
+    served_cifar: KnownDataset, server: Server, own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = server.content["/cifar-10-python.tar.gz"]
+    (tmp_path / "data").mkdir()
+    archive = tmp_path / "data" / "cifar-10-python.tar.gz"
+    # A download that has broken off is no archive to anybody.
+    archive.write_bytes(content[: len(content) // 2])
+    monkeypatch.setitem(DATASETS, "cifar10", served_cifar)
+    done = CliRunner().invoke(app, ["data", "fetch", "cifar10"])
+    assert done.exit_code == 0, done.output
+    assert server.requests == ["/cifar-10-python.tar.gz"]
+    shutil.rmtree(own_home / "cache")
+    archive.write_bytes(content[:-4] + b"spot")
+    said: list[str] = []
+    assert "downloaded" in datasets.load_known(served_cifar, report=said.append).where
+    assert any(f"{Path('data') / archive.name}: expected SHA-256" in line for line in said)
+    assert len(server.requests) == 2
+
+
 def test_a_published_archive_that_lies_about_is_used_if_its_hash_is_right(
     served_cifar: KnownDataset, server: Server, tmp_path: Path
 ) -> None:
@@ -429,7 +473,7 @@ def test_a_published_archive_that_lies_about_is_used_if_its_hash_is_right(
     archive = folder / "cifar-10-python.tar.gz"
     content = server.content["/cifar-10-python.tar.gz"]
     archive.write_bytes(content[:-100])
-    with pytest.raises(DatasetError, match="expected SHA-256"):
+    with pytest.raises(DatasetError, match=r"expected SHA-256 .*the file is damaged; remove it"):
         datasets.load_known(served_cifar, data_dir=folder)
     archive.write_bytes(content)
     assert len(datasets.load_known(served_cifar, data_dir=folder).train) == 50

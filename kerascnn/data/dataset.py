@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -132,12 +132,34 @@ def require(name: str, data_dir: Path | None, *, download: bool, report: Report 
 def load_known(
     known: KnownDataset, *, data_dir: Path | None = None, download: bool = True, report: Report = lambda _: None
 ) -> Dataset:
-    """Find, or fetch, and read a dataset that is known by name, whole."""
-    found = locate.find(known, data_dir) or _unpacked(known, data_dir, report)
-    if found is None:
-        found = locate.Found(_download(known, data_dir, allowed=download, report=report), "downloaded")
+    """Find, or fetch, and read a dataset that is known by name, whole.
+
+    A damaged copy of another program's is passed over, and that is reported; one of ours is an error.
+
+    Raises:
+        DatasetError: it isn't here and can't be had, or is damaged.
+    """
+    damaged: list[str] = []
+    for found in locate.find_all(known, data_dir):
+        try:
+            return _read(known, _unpacked(known, found, report) if found.is_archive else found)
+        except DatasetError as error:
+            if found.is_ours:
+                raise
+            damaged.append(str(error))
+            report(f"{error}; looking for another copy")
+    path = _download(known, data_dir, allowed=download, report=report, damaged=damaged)
+    return _read(known, locate.Found(path, "downloaded"))
+
+
+def _read(known: KnownDataset, found: locate.Found) -> Dataset:
     reader = _read_keras_mnist if found.is_keras_mnist else _READERS[known.layout]
-    train, test, class_names = reader(known, found.path)
+    try:
+        train, test, class_names = reader(known, found.path)
+    except DatasetError as error:
+        if not found.is_ours:
+            raise
+        raise DatasetError(f"{error}; with that file removed, {known.name} is looked for elsewhere") from None
     return Dataset(
         name=known.name,
         class_names=class_names,
@@ -149,35 +171,35 @@ def load_known(
     )
 
 
-def _download(known: KnownDataset, data_dir: Path | None, *, allowed: bool, report: Report) -> Path:
+def _download(
+    known: KnownDataset, data_dir: Path | None, *, allowed: bool, report: Report, damaged: Sequence[str] = ()
+) -> Path:
     if not allowed:
-        raise _missing(known, data_dir, "downloads are off (--offline)")
+        raise _missing(known, data_dir, "downloads are off (--offline)", damaged)
     try:
         # Its HTTP library takes longer to import than NumPy, and most runs download nothing.
         from kerascnn.data import fetch
 
         return fetch.fetch(known, report=report)
     except DatasetError as error:
-        raise _missing(known, data_dir, str(error)) from None
+        raise _missing(known, data_dir, str(error), damaged) from None
 
 
-def _unpacked(known: KnownDataset, data_dir: Path | None, report: Report) -> locate.Found | None:
-    """A published archive that lies somewhere, checked and extracted into the cache."""
-    archive = locate.find_archive(known, data_dir)
-    if archive is None:
-        return None
+def _unpacked(known: KnownDataset, archive: locate.Found, report: Report) -> locate.Found:
+    """A published archive, checked and extracted into the cache."""
     report(f"{known.name}: extracting {archive.path}")
     from kerascnn.data import fetch
 
     return locate.Found(fetch.unpack(known, archive.path), archive.source)
 
 
-def _missing(known: KnownDataset, data_dir: Path | None, reason: str) -> DatasetError:
-    looked = "\n".join(f"  {path} ({source})" for source, path in locate.search_places(data_dir))
+def _missing(known: KnownDataset, data_dir: Path | None, reason: str, damaged: Sequence[str]) -> DatasetError:
+    looked = "\n".join(f"  {place.path} ({place.source})" for place in locate.search_places(data_dir))
+    broken = "".join(f"Found damaged\n  {error}\n" for error in damaged)
     had = "\n".join(f"  {file.mirrors[0]}" for file in known.files)
     return DatasetError(
         f"{known.name} is not on this machine and could not be had: {reason}\n"
-        f"Looked for in\n{looked}\nIt can be had from\n{had}\n"
+        f"{broken}Looked for in\n{looked}\nIt can be had from\n{had}\n"
         f"and put anywhere that --data-dir or KERASCNN_DATA names. Without it: --dataset {EMBEDDED}"
     )
 
