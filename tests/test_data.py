@@ -549,13 +549,102 @@ def test_an_image_that_does_not_decode_is_named_or_skipped(tmp_path: Path) -> No
     bad = tmp_path / "class1" / "broken.jpg"
     bad.write_bytes(b"\xff\xd8\xff\xe0 not a picture")
     strict = datasets.load_folder(tmp_path, (16, 16, 3))
-    with pytest.raises(DatasetError, match=r"broken\.jpg: expected a JPEG or PNG image"):
+    with pytest.raises(DatasetError, match=r"broken\.jpg: expected a JPEG, PNG or WebP image.*--skip-bad-images"):
         strict.train.read(np.arange(len(strict.train)))
     lenient = datasets.load_folder(tmp_path, (16, 16, 3), skip_bad=True)
     assert (len(strict.train), len(lenient.train)) == (7, 6)
     assert lenient.train.read(np.arange(6)).any(axis=(1, 2, 3)).all()
     assert lenient.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert str(bad) in lenient.notes[0]
+
+
+def test_a_class_of_which_no_image_decodes_cannot_be_skipped(tmp_path: Path) -> None:
+    write_image_folder(tmp_path, images=3)
+    for path in (tmp_path / "class1").iterdir():
+        path.write_bytes(b"no picture")
+    with pytest.raises(DatasetError, match="class1: expected images, and none of its files decodes"):
+        datasets.load_folder(tmp_path, (16, 16, 3), skip_bad=True)
+
+
+def add_class(root: Path, name: str, images: int = 4) -> None:
+    write_image_folder(root / "made", classes=1, images=images)
+    (root / "made" / "class0").rename(root / name)
+    (root / "made").rmdir()
+
+
+def test_a_class_without_images_is_refused_before_a_run_and_when_it_is_read(tmp_path: Path) -> None:
+    write_image_folder(tmp_path)
+    (tmp_path / "owl" / "more").mkdir(parents=True)
+    for name in ("a.TIF", "b.tif", "notes"):
+        (tmp_path / "owl" / name).touch()
+    for read in (
+        lambda: datasets.load_folder(tmp_path, (16, 16, 3)),
+        lambda: datasets.require(f"folder:{tmp_path}", None, download=False),
+    ):
+        with pytest.raises(DatasetError) as caught:
+            read()
+        assert str(caught.value) == (
+            f"{tmp_path / 'owl'}: expected images that end in .jpg, .jpeg, .png, .webp, "
+            "got .tif (2), folders (1), without a suffix (1)"
+        )
+
+
+def test_what_is_left_out_of_a_folder_is_said(tmp_path: Path) -> None:
+    write_image_folder(tmp_path / "train", images=3)
+    write_image_folder(tmp_path / "val", images=3)
+    for name in ("train/class0/a.tif", "train/class1/b.tif", "val/class0/Thumbs.db"):
+        (tmp_path / name).touch()
+    loaded = datasets.load_folder(tmp_path, (16, 16, 3))
+    assert (len(loaded.train), len(loaded.validation)) == (6, 6)
+    assert [note.partition("are read: ")[2] for note in loaded.notes] == [".tif (2), .db (1)"]
+
+
+def test_what_systems_hide_in_a_folder_is_no_class_and_no_image(tmp_path: Path) -> None:
+    write_image_folder(tmp_path, images=3)
+    for name in ("__MACOSX/class0", ".thumbnails"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("__MACOSX/class0/._0.png", "class0/._0.png", "class0/.DS_Store"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    loaded = datasets.load_folder(tmp_path, (16, 16, 3))
+    assert loaded.class_names == ("class0", "class1")
+    assert loaded.train.read(np.arange(len(loaded.train))).shape == (6, 16, 16, 3)
+    assert loaded.notes == []
+
+
+def test_webp_is_read_whatever_its_name(tmp_path: Path) -> None:
+    write_image_folder(tmp_path, images=2)
+    for name in ("plain.webp", "alpha.WebP", "renamed.jpg"):
+        mode, colour = ("RGBA", (200, 30, 10, 90)) if name.startswith("alpha") else ("RGB", (200, 30, 10))
+        Image.new(mode, (20, 20), colour).save(tmp_path / "class1" / name, "WEBP", lossless=True)
+    images = datasets.load_folder(tmp_path, (16, 16, 3)).train
+    assert len(images) == 7
+    pixels = images.read(np.arange(7))
+    assert [pixel.tolist() for pixel in pixels[4:, 8, 8]].count([200, 30, 10]) == 3
+
+
+def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
+    for name in ("boat", "test", "train", "val"):
+        add_class(tmp_path, name)
+    loaded = datasets.load_folder(tmp_path, (16, 16, 3))
+    assert loaded.class_names == ("boat", "test", "train", "val")
+    assert (len(loaded.train), len(loaded.validation)) == (16, 0)
+    assert datasets.classes_of(f"folder:{tmp_path}") == 4
+
+
+def test_a_split_may_have_classes_called_like_splits(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for name in ("train", "val"):
+            add_class(tmp_path / split, name)
+    loaded = datasets.load_folder(tmp_path, (16, 16, 3))
+    assert loaded.class_names == ("train", "val")
+    assert (len(loaded.train), len(loaded.validation)) == (8, 8)
+
+
+def test_a_train_folder_that_is_a_split_and_a_class_is_refused(tmp_path: Path) -> None:
+    write_image_folder(tmp_path / "train")
+    Image.new("RGB", (8, 8)).save(tmp_path / "train" / "preview.png")
+    with pytest.raises(DatasetError, match="train: expected images, or a folder of images for each class, got both"):
+        datasets.classes_of(f"folder:{tmp_path}")
 
 
 def test_random_crops_depend_on_their_key_alone(tmp_path: Path) -> None:
