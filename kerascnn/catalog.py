@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import copy
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kerascnn.errors import RecipeError, UnknownNameError, brief, nearest
-from kerascnn.recipe import Card, Recipe, parse_recipe
+from kerascnn.recipe import DEFAULT_KINDS, Card, Recipe, parse_recipe, schema_of, table_of
 
 Entries = dict[str, dict[str, Any]]
 
@@ -36,12 +37,15 @@ def read_catalog(path: Path) -> Entries:
     """
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
-        if len(text) > MAX_BYTES:
+            encoded = file.read(MAX_BYTES + 1)
+        if len(encoded) > MAX_BYTES:
             raise RecipeError(f"{path}: expected a catalog of up to {MAX_BYTES:,} bytes, got more")
-        content = _parse_toml(text.decode())
+        content = _parse_toml(_decode(encoded))
     except OSError as error:
         raise RecipeError(f"expected a catalog at {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise RecipeError(f"{path}: expected text in UTF-8, and line {line} isn't: save the file as UTF-8") from None
     except ValueError as error:
         raise RecipeError(f"{path}: expected TOML: {error}") from None
     unknown = [key for key in content if key != "models"]
@@ -122,7 +126,7 @@ def nested(changes: Mapping[str, Any]) -> dict[str, Any]:
     # Together before they meet an entry: a new optimizer's name and its keys may come in any order.
     for key, value in changes.items():
         is_name = isinstance(value, str) and any(other.startswith(f"{key}.") for other in changes)
-        tables = merge(tables, _nested(key, {"name": value} if is_name else value))
+        tables = _merge_tables(tables, _nested(key, table_of(value) if is_name else value), kinds={})
     return tables
 
 
@@ -159,6 +163,12 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     return overrides
 
 
+def _decode(encoded: bytes) -> str:
+    """UTF-8, with or without a byte order mark, or UTF-16 with one: editors and shells of Windows write all three."""
+    is_utf_16 = encoded.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return encoded.decode("utf-16" if is_utf_16 else "utf-8-sig")
+
+
 def _parse_toml(text: str) -> dict[str, Any]:
     """TOML, or a ValueError. A key of n dots costs the parser n² of memory, so their number is limited."""
     if any(line.count(".") > MAX_DOTS_IN_A_LINE for line in text.split("\n")):
@@ -191,23 +201,41 @@ def _check_values(value: Any, where: str, depth: int = 0) -> None:
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables merged key by key, ``over`` winning.
+    """One entry over another, table by table and key by key, ``over`` winning.
 
-    A table whose ``name`` changes (another optimizer, another schedule) is replaced: the keys of the old kind mean
-    nothing to the new one.
+    What means nothing any more falls away: all keys of an optimizer or a schedule that another kind replaces, and the
+    keys that the new builder doesn't have, where ``over`` changes it.
     """
+    return _merge_tables(_for_builder(under, over.get("builder")), over, DEFAULT_KINDS)
+
+
+def _for_builder(entry: Mapping[str, Any], builder: Any) -> Mapping[str, Any]:
+    """An entry without the keys that its own builder has and another one hasn't."""
+    own = entry.get("builder")
+    if not isinstance(own, str) or not isinstance(builder, str):
+        return entry
+    left = schema_of(own).model_fields.keys() - schema_of(builder).model_fields.keys()
+    return {key: value for key, value in entry.items() if key not in left}
+
+
+def _merge_tables(
+    under: Mapping[str, Any], over: Mapping[str, Any], kinds: Mapping[str, str], table: str = ""
+) -> dict[str, Any]:
+    """Tables merged key by key; one of ``kinds`` (its dotted key and the kind without a name) by :func:`_same_kind`."""
     merged = copy.deepcopy(dict(under))
     for key, value in over.items():
-        old = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping) and _same_kind(old, value):
-            merged[key] = merge(old, value)
+        path = f"{table}{key}"
+        old = table_of(merged.get(key)) if path in kinds else merged.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and _same_kind(old, value, kinds.get(path)):
+            merged[key] = _merge_tables(old, value, kinds, f"{path}.")
         else:
             merged[key] = copy.deepcopy(value)
     return merged
 
 
-def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return "name" not in old or "name" not in new or old["name"] == new["name"]
+def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any], default: str | None) -> bool:
+    """Whether a table's new keys belong to its old ones: they name no kind, or the one it has."""
+    return default is None or "name" not in new or new["name"] == old.get("name", default)
 
 
 def _resolve(name: str, every: Entries, seen: list[str]) -> dict[str, Any]:

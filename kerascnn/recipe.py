@@ -60,8 +60,13 @@ class AdamW(Adam):
     decoupled_weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
 
 
-def _named(default: str) -> Discriminator:
+# The tables of which there are several kinds, and the kind that one without a name is of.
+DEFAULT_KINDS = {"train.optimizer": "adam", "train.schedule": "constant"}
+
+
+def _named(key: str) -> Discriminator:
     """Tell the kinds of a table apart by its ``name``; a table without one is of the default kind."""
+    default = DEFAULT_KINDS[key]
 
     def kind(table: Any) -> Any:
         return table.get("name", default) if isinstance(table, dict) else getattr(table, "name", None)
@@ -69,15 +74,15 @@ def _named(default: str) -> Discriminator:
     return Discriminator(kind)
 
 
-def _table_of(value: Any) -> Any:
+def table_of(value: Any) -> Any:
     """A name alone stands for its table: ``schedule = "cosine"``."""
     return {"name": value} if isinstance(value, str) else value
 
 
 Optimizer = Annotated[
     Annotated[Sgd, Tag("sgd")] | Annotated[Adam, Tag("adam")] | Annotated[AdamW, Tag("adamw")],
-    _named("adam"),
-    BeforeValidator(_table_of),
+    _named("train.optimizer"),
+    BeforeValidator(table_of),
 ]
 
 
@@ -104,8 +109,8 @@ class Cosine(Strict):
 
 Schedule = Annotated[
     Annotated[Constant, Tag("constant")] | Annotated[Step, Tag("step")] | Annotated[Cosine, Tag("cosine")],
-    _named("constant"),
-    BeforeValidator(_table_of),
+    _named("train.schedule"),
+    BeforeValidator(table_of),
 ]
 
 
@@ -347,6 +352,11 @@ FAMILIES: dict[str, type[Recipe]] = {
 }
 
 
+def schema_of(builder: str) -> type[Recipe]:
+    """The keys that a builder's recipe may have."""
+    return FAMILIES.get(builder, Custom)
+
+
 def parse_recipe(name: str, entry: dict[str, Any], *, file: str = "") -> Recipe:
     """Validate one catalog entry.
 
@@ -363,7 +373,7 @@ def parse_recipe(name: str, entry: dict[str, Any], *, file: str = "") -> Recipe:
     builder = entry.get("builder")
     if not isinstance(builder, str):
         raise RecipeError(f"{shown}: expected the key 'builder', one of {', '.join(FAMILIES)}")
-    kind = FAMILIES.get(builder, Custom)
+    kind = schema_of(builder)
     try:
         return TypeAdapter(kind).validate_python({**entry, "name": name})
     except ValidationError as error:

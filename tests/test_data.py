@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -199,7 +200,9 @@ def test_a_truncated_pickle_is_refused(small_cifar: KnownDataset, tmp_path: Path
     write_cifar(tmp_path / "cifar-10-batches-py", small_cifar)
     path = tmp_path / "cifar-10-batches-py" / "data_batch_2"
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(DatasetError, match="data_batch_2: expected a pickle"):
+    with pytest.raises(
+        DatasetError, match=r"data_batch_2: expected a pickle.*; with that file removed, cifar10 is looked"
+    ):
         datasets.load_known(small_cifar, data_dir=tmp_path)
 
 
@@ -277,6 +280,27 @@ def test_a_missing_dataset_offline_says_where_it_looked_and_what_to_do(tmp_path:
 def test_an_unknown_dataset_gets_a_suggestion() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'cifar10'"):
         datasets.require("cifar-10", None, download=True)
+
+
+def test_a_damaged_copy_of_another_program_is_passed_over_and_told_of(own_home: Path, tmp_path: Path) -> None:
+    small = replace(DATASETS["fashion_mnist"], train_images=20, test_images=5)
+    keras_copy = own_home / "keras" / "datasets" / "fashion-mnist"
+    write_mnist(keras_copy, small, compress=True)
+    damaged = keras_copy / "t10k-images-idx3-ubyte.gz"
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    said: list[str] = []
+    with pytest.raises(
+        DatasetError, match=f"(?s)offline.*Found damaged.*{re.escape(str(damaged))}: expected an IDX file"
+    ):
+        datasets.load_known(small, download=False, report=said.append)
+    assert len(said) == 1
+    assert str(damaged) in said[0]
+    write_mnist(tmp_path / "data" / "FashionMNIST" / "raw", small, compress=False)
+    said.clear()
+    assert datasets.load_known(small, download=False, report=said.append).where.endswith("(torchvision's ./data)")
+    assert [str(damaged) in line for line in said] == [True]
+    with pytest.raises(DatasetError, match="with that file removed, fashion_mnist is looked for elsewhere"):
+        datasets.load_known(small, data_dir=keras_copy)
 
 
 # ── Downloads, from a real server on the loopback address ─────────────────────────────────────────────────────────────
@@ -469,6 +493,26 @@ def test_where_nothing_is_fetched_no_folder_is_made(tmp_path: Path) -> None:
     assert not (tmp_path / "stick").exists()
 
 
+def test_a_damaged_archive_of_another_program_is_passed_over(
+    served_cifar: KnownDataset, server: Server, own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = server.content["/cifar-10-python.tar.gz"]
+    (tmp_path / "data").mkdir()
+    archive = tmp_path / "data" / "cifar-10-python.tar.gz"
+    # A download that has broken off is no archive to anybody.
+    archive.write_bytes(content[: len(content) // 2])
+    monkeypatch.setitem(DATASETS, "cifar10", served_cifar)
+    done = CliRunner().invoke(app, ["data", "fetch", "cifar10"])
+    assert done.exit_code == 0, done.output
+    assert server.requests == ["/cifar-10-python.tar.gz"]
+    shutil.rmtree(own_home / "cache")
+    archive.write_bytes(content[:-4] + b"spot")
+    said: list[str] = []
+    assert "downloaded" in datasets.load_known(served_cifar, report=said.append).where
+    assert any(f"{Path('data') / archive.name}: expected SHA-256" in line for line in said)
+    assert len(server.requests) == 2
+
+
 def test_a_published_archive_that_lies_about_is_used_if_its_hash_is_right(
     served_cifar: KnownDataset, server: Server, tmp_path: Path
 ) -> None:
@@ -477,7 +521,7 @@ def test_a_published_archive_that_lies_about_is_used_if_its_hash_is_right(
     archive = folder / "cifar-10-python.tar.gz"
     content = server.content["/cifar-10-python.tar.gz"]
     archive.write_bytes(content[:-100])
-    with pytest.raises(DatasetError, match="expected SHA-256"):
+    with pytest.raises(DatasetError, match=r"expected SHA-256 .*the file is damaged; remove it"):
         datasets.load_known(served_cifar, data_dir=folder)
     archive.write_bytes(content)
     assert len(datasets.load_known(served_cifar, data_dir=folder).train) == 50
@@ -553,13 +597,102 @@ def test_an_image_that_does_not_decode_is_named_or_skipped(tmp_path: Path) -> No
     bad = tmp_path / "class1" / "broken.jpg"
     bad.write_bytes(b"\xff\xd8\xff\xe0 not a picture")
     strict = datasets.load_folder(tmp_path, (16, 16, 3))
-    with pytest.raises(DatasetError, match=r"broken\.jpg: expected a JPEG or PNG image"):
+    with pytest.raises(DatasetError, match=r"broken\.jpg: expected a JPEG, PNG or WebP image.*--skip-bad-images"):
         strict.train.read(np.arange(len(strict.train)))
     lenient = datasets.load_folder(tmp_path, (16, 16, 3), skip_bad=True)
     assert (len(strict.train), len(lenient.train)) == (7, 6)
     assert lenient.train.read(np.arange(6)).any(axis=(1, 2, 3)).all()
     assert lenient.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert str(bad) in lenient.notes[0]
+
+
+def test_a_class_of_which_no_image_decodes_cannot_be_skipped(tmp_path: Path) -> None:
+    write_image_folder(tmp_path, images=3)
+    for path in (tmp_path / "class1").iterdir():
+        path.write_bytes(b"no picture")
+    with pytest.raises(DatasetError, match="class1: expected images, and none of its files decodes"):
+        datasets.load_folder(tmp_path, (16, 16, 3), skip_bad=True)
+
+
+def add_class(root: Path, name: str, images: int = 4) -> None:
+    write_image_folder(root / "made", classes=1, images=images)
+    (root / "made" / "class0").rename(root / name)
+    (root / "made").rmdir()
+
+
+def test_a_class_without_images_is_refused_before_a_run_and_when_it_is_read(tmp_path: Path) -> None:
+    write_image_folder(tmp_path)
+    (tmp_path / "owl" / "more").mkdir(parents=True)
+    for name in ("a.TIF", "b.tif", "notes"):
+        (tmp_path / "owl" / name).touch()
+    for read in (
+        lambda: datasets.load_folder(tmp_path, (16, 16, 3)),
+        lambda: datasets.require(f"folder:{tmp_path}", None, download=False),
+    ):
+        with pytest.raises(DatasetError) as caught:
+            read()
+        assert str(caught.value) == (
+            f"{tmp_path / 'owl'}: expected images that end in .jpg, .jpeg, .png, .webp, "
+            "got .tif (2), folders (1), without a suffix (1)"
+        )
+
+
+def test_what_is_left_out_of_a_folder_is_said(tmp_path: Path) -> None:
+    write_image_folder(tmp_path / "train", images=3)
+    write_image_folder(tmp_path / "val", images=3)
+    for name in ("train/class0/a.tif", "train/class1/b.tif", "val/class0/Thumbs.db"):
+        (tmp_path / name).touch()
+    loaded = datasets.load_folder(tmp_path, (16, 16, 3))
+    assert (len(loaded.train), len(loaded.validation)) == (6, 6)
+    assert [note.partition("are read: ")[2] for note in loaded.notes] == [".tif (2), .db (1)"]
+
+
+def test_what_systems_hide_in_a_folder_is_no_class_and_no_image(tmp_path: Path) -> None:
+    write_image_folder(tmp_path, images=3)
+    for name in ("__MACOSX/class0", ".thumbnails"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("__MACOSX/class0/._0.png", "class0/._0.png", "class0/.DS_Store"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    loaded = datasets.load_folder(tmp_path, (16, 16, 3))
+    assert loaded.class_names == ("class0", "class1")
+    assert loaded.train.read(np.arange(len(loaded.train))).shape == (6, 16, 16, 3)
+    assert loaded.notes == []
+
+
+def test_webp_is_read_whatever_its_name(tmp_path: Path) -> None:
+    write_image_folder(tmp_path, images=2)
+    for name in ("plain.webp", "alpha.WebP", "renamed.jpg"):
+        mode, colour = ("RGBA", (200, 30, 10, 90)) if name.startswith("alpha") else ("RGB", (200, 30, 10))
+        Image.new(mode, (20, 20), colour).save(tmp_path / "class1" / name, "WEBP", lossless=True)
+    images = datasets.load_folder(tmp_path, (16, 16, 3)).train
+    assert len(images) == 7
+    pixels = images.read(np.arange(7))
+    assert [pixel.tolist() for pixel in pixels[4:, 8, 8]].count([200, 30, 10]) == 3
+
+
+def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
+    for name in ("boat", "test", "train", "val"):
+        add_class(tmp_path, name)
+    loaded = datasets.load_folder(tmp_path, (16, 16, 3))
+    assert loaded.class_names == ("boat", "test", "train", "val")
+    assert (len(loaded.train), len(loaded.validation)) == (16, 0)
+    assert datasets.classes_of(f"folder:{tmp_path}") == 4
+
+
+def test_a_split_may_have_classes_called_like_splits(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for name in ("train", "val"):
+            add_class(tmp_path / split, name)
+    loaded = datasets.load_folder(tmp_path, (16, 16, 3))
+    assert loaded.class_names == ("train", "val")
+    assert (len(loaded.train), len(loaded.validation)) == (8, 8)
+
+
+def test_a_train_folder_that_is_a_split_and_a_class_is_refused(tmp_path: Path) -> None:
+    write_image_folder(tmp_path / "train")
+    Image.new("RGB", (8, 8)).save(tmp_path / "train" / "preview.png")
+    with pytest.raises(DatasetError, match="train: expected images, or a folder of images for each class, got both"):
+        datasets.classes_of(f"folder:{tmp_path}")
 
 
 def test_random_crops_depend_on_their_key_alone(tmp_path: Path) -> None:

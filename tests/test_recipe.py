@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from pathlib import Path
@@ -18,7 +19,7 @@ from kerascnn.catalog import (
     read_recipe,
 )
 from kerascnn.errors import RecipeError, UnknownNameError
-from kerascnn.recipe import Card
+from kerascnn.recipe import Adam, AdamW, Card, Cosine, Resnet, Sgd, Vgg
 from tests.conftest import OWN_CATALOG
 
 # As the issue of the lecture and the papers demand them.
@@ -157,6 +158,73 @@ def test_a_name_alone_stands_for_its_table() -> None:
         assert (optimizer.name, optimizer.learning_rate) == ("sgd", 0.1)
 
 
+FAMILY = """
+[models.bare]
+base = "plain12_relu"
+[models.bare.train]
+optimizer = "sgd"
+schedule = "cosine"
+
+[models.bare_child]
+base = "bare"
+[models.bare_child.train.optimizer]
+learning_rate = 0.1
+
+[models.unnamed]
+builder = "plain"
+dataset = "cifar10"
+filters = [8]
+[models.unnamed.train]
+optimizer = { learning_rate = 3e-4 }
+
+[models.other_kind]
+base = "unnamed"
+[models.other_kind.train]
+optimizer = { name = "sgd", momentum = 0.9 }
+
+[models.same_kind]
+base = "unnamed"
+[models.same_kind.train]
+optimizer = { name = "adam", beta_1 = 0.8 }
+
+[models.own]
+builder = "mine:build"
+dataset = "cifar10"
+arguments = { optimizer = "sgd", block = { name = "a", width = 3 } }
+
+[models.own_child]
+base = "own"
+arguments = { block = { name = "b" } }
+"""
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> Path:
+    path = tmp_path / "family.toml"
+    path.write_text(FAMILY)
+    return path
+
+
+def test_a_key_of_a_kind_that_stands_as_its_name_alone_leaves_the_kind(family: Path) -> None:
+    changed = load_recipe("bare", {"train.optimizer.learning_rate": 0.1}, catalog=family).train.optimizer
+    inherited = load_recipe("bare_child", catalog=family).train.optimizer
+    assert changed == inherited == Sgd(learning_rate=0.1)
+    assert load_recipe("bare", {"train.schedule.final": 0.01}, catalog=family).train.schedule == Cosine(final=0.01)
+
+
+def test_another_optimizer_takes_no_key_from_one_whose_kind_is_the_default(family: Path) -> None:
+    assert load_recipe("other_kind", catalog=family).train.optimizer == Sgd(momentum=0.9)
+    assert load_recipe("same_kind", catalog=family).train.optimizer == Adam(learning_rate=3e-4, beta_1=0.8)
+    changed = load_recipe("unnamed", {"train.optimizer.name": "adamw"}, catalog=family)
+    assert changed.train.optimizer == AdamW()
+
+
+def test_a_name_means_a_kind_in_optimizers_and_schedules_alone(family: Path) -> None:
+    assert load_recipe("own_child", catalog=family).network()["block"] == {"name": "b", "width": 3}
+    changed = load_recipe("own", {"arguments.optimizer": {"rate": 1}}, catalog=family)
+    assert changed.network()["optimizer"] == {"rate": 1}
+
+
 def test_overrides_count_together_whatever_their_order() -> None:
     one = {"train.optimizer.learning_rate": 0.5, "train.optimizer.momentum": 0.9, "train.optimizer.name": "sgd"}
     two = dict(reversed(one.items()))
@@ -236,6 +304,81 @@ def test_an_own_catalog_comes_on_top(tmp_path: Path) -> None:
     path.write_text('[models.plain12_he]\nbase = "plain12_relu"\ninitializer = "he_uniform"\n')
     assert load_recipe("plain12_he", catalog=path).initializer == "he_uniform"
     assert load_recipe("plain12_he").initializer == "he_normal"
+
+
+BUILDERS = """
+[models.as_vgg]
+base = "resnet20_cifar"
+builder = "vgg"
+convs_per_group = [2, 2, 2]
+
+[models.own]
+base = "plain12_relu"
+builder = "mine:build"
+arguments = { width = 5 }
+
+[models.own_again]
+base = "own"
+builder = "mine:build_again"
+
+[models.as_resnet]
+base = "own"
+builder = "resnet"
+
+[models.misspelt]
+builder = "resnet"
+dataset = "cifar10"
+shortcuts = "pad"
+
+[models.misspelt_child]
+base = "misspelt"
+builder = "vgg"
+"""
+
+
+def test_another_builder_inherits_the_keys_that_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(BUILDERS)
+    base = load_recipe("resnet20_cifar")
+    as_vgg = load_recipe("as_vgg", catalog=path)
+    assert isinstance(as_vgg, Vgg)
+    assert (as_vgg.filters, as_vgg.convs_per_group) == ([16, 32, 64], [2, 2, 2])
+    assert (as_vgg.train, as_vgg.batch_norm) == (base.train, base.batch_norm)
+    own = load_recipe("own", catalog=path)
+    assert own.network()["width"] == 5
+    assert own.train == load_recipe("plain12_relu").train
+    assert load_recipe("own_again", catalog=path).network()["width"] == 5
+    assert isinstance(load_recipe("as_resnet", catalog=path), Resnet)
+    with pytest.raises(RecipeError, match="unknown key 'shortcuts'"):
+        load_recipe("misspelt_child", catalog=path)
+
+
+def test_a_change_of_the_builder_drops_what_it_does_not_have() -> None:
+    changes = {"builder": "vgg", "convs_per_group": [1, 1, 1]}
+    resnet = load_recipe("resnet20_cifar")
+    assert change_recipe(resnet, changes) == load_recipe("resnet20_cifar", changes)
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        codecs.BOM_UTF8 + "[models.a]\r\nbase = 'plain12_relu'\r\nsummary = 'é'\r\n".encode(),
+        "[models.a]\r\nbase = 'plain12_relu'\r\nsummary = 'é'\r\n".encode("utf-16"),
+        codecs.BOM_UTF16_BE + "[models.a]\nbase = 'plain12_relu'\nsummary = 'é'\n".encode("utf-16-be"),
+    ],
+    ids=["UTF-8 with a mark", "UTF-16", "UTF-16 the other way round"],
+)
+def test_a_catalog_may_be_as_windows_writes_it(encoded: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_bytes(encoded)
+    assert load_recipe("a", catalog=path).summary == "é"
+
+
+def test_a_catalog_in_another_encoding_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_bytes("[models.a]\nsummary = 'é'\n".encode("cp1252"))
+    with pytest.raises(RecipeError, match="expected text in UTF-8, and line 2 isn't: save the file as UTF-8"):
+        load_recipe("a", catalog=path)
 
 
 def test_merge_leaves_its_arguments_alone() -> None:

@@ -708,6 +708,39 @@ def own(name: str, **changes: Any) -> kerascnn.Recipe:
 
 
 @pytest.mark.backend
+@pytest.mark.parametrize("name", ["my net", "x+y", "é", "_"])
+def test_every_name_that_is_allowed_can_be_trained_and_read_again(keras: Any, backend: str, name: str) -> None:
+    from kerascnn.training.inference import load_network
+
+    recipe = own("tiny", train__limit_train=100).model_copy(update={"name": name})
+    run = open_run(kerascnn.train(recipe).run_dir)
+    assert run.summary().state == "finished"
+    saved = keras.models.load_model(run.model_file)
+    for which in ("best", "final"):
+        model = load_network(run, which=which)
+        assert [variable.path for variable in model.variables] == [variable.path for variable in saved.variables]
+        for one, other in zip(model.get_weights(), saved.get_weights(), strict=True):
+            assert np.array_equal(one, other)
+
+
+@pytest.mark.backend
+def test_a_run_of_a_model_under_another_name_goes_on(keras: Any, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before models had names that TensorFlow takes, torch trained them under the recipe's."""
+    from kerascnn.training.inference import load_network
+    from kerascnn.training.verify import verify
+
+    if backend == "tensorflow":
+        pytest.skip("TensorFlow never took such a name")
+    recipe = own("tiny", train__limit_train=100).model_copy(update={"name": "my net"})
+    with monkeypatch.context() as before:
+        before.setattr("kerascnn.zoo._scope_name", str)
+        run = open_run(kerascnn.train(recipe).run_dir)
+    assert keras.models.load_model(run.model_file).name == "my net"
+    assert load_network(run, which="final").name == load_network(run).name == "my_net"
+    assert verify(run, options=Options()).equal
+
+
+@pytest.mark.backend
 def test_a_network_learns_and_its_run_tells_how(keras: Any, backend: str, tmp_path: Path) -> None:
     heard: list[ev.Event] = []
     recipe = own("tiny", train__epochs=3, train__limit_train=1500)

@@ -68,7 +68,7 @@ def fetch(
     """
     dataset = known_dataset(name)
     everywhere = locate.search_places(None)
-    wanted = everywhere if data_dir is None else [(locate.DATA_DIR, data_dir)]
+    wanted = everywhere if data_dir is None else [locate.Place(locate.DATA_DIR, data_dir)]
     if (found := locate.find_in(wanted, dataset)) is not None:
         say(f"{name} is here already ({found.source})")
         typer.echo(found.path)

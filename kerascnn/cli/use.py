@@ -63,7 +63,7 @@ def evaluate(
 
 def predict(
     name: RunName,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG or PNG files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG, PNG or WebP files.")],
     top: Annotated[int, typer.Option(min=1, help="So many classes an image.")] = 3,
     weights: Weights = "best",
     batch_size: BatchSize = None,

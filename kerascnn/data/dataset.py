@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from kerascnn.data import locate
+from kerascnn.data.folder import check_folder, classes_in, list_folder
 from kerascnn.data.formats import Labels, read_cifar_batch, read_cifar_class_names, read_idx, read_npz
 from kerascnn.data.images import (
-    IMAGE_SUFFIXES,
     AdaptedImages,
     ArrayImages,
     FolderImages,
@@ -22,7 +22,6 @@ from kerascnn.data.images import (
     Shape,
     Subset,
     describe_adaptation,
-    undecodable,
 )
 from kerascnn.data.known import DATASETS, EMBEDDED, FOLDER, KnownDataset, known_dataset
 from kerascnn.errors import DatasetError, UsageError, brief
@@ -122,7 +121,7 @@ def require(name: str, data_dir: Path | None, *, download: bool, report: Report 
         folder = folder_path(name)
         if not folder.is_dir():
             raise DatasetError(f"expected a folder of images at {folder}, and there is none")
-        _check_folder(folder)
+        check_folder(folder)
         return
     dataset = known_dataset(name)
     if locate.find(dataset, data_dir) is None and locate.find_archive(dataset, data_dir) is None:
@@ -132,12 +131,34 @@ def require(name: str, data_dir: Path | None, *, download: bool, report: Report 
 def load_known(
     known: KnownDataset, *, data_dir: Path | None = None, download: bool = True, report: Report = lambda _: None
 ) -> Dataset:
-    """Find, or fetch, and read a dataset that is known by name, whole."""
-    found = locate.find(known, data_dir) or _unpacked(known, data_dir, report)
-    if found is None:
-        found = locate.Found(_download(known, data_dir, allowed=download, report=report), "downloaded")
+    """Find, or fetch, and read a dataset that is known by name, whole.
+
+    A damaged copy of another program's is passed over, and that is reported; one of ours is an error.
+
+    Raises:
+        DatasetError: it isn't here and can't be had, or is damaged.
+    """
+    damaged: list[str] = []
+    for found in locate.find_all(known, data_dir):
+        try:
+            return _read(known, _unpacked(known, found, report) if found.is_archive else found)
+        except DatasetError as error:
+            if found.is_ours:
+                raise
+            damaged.append(str(error))
+            report(f"{error}; looking for another copy")
+    path = _download(known, data_dir, allowed=download, report=report, damaged=damaged)
+    return _read(known, locate.Found(path, "downloaded"))
+
+
+def _read(known: KnownDataset, found: locate.Found) -> Dataset:
     reader = _read_keras_mnist if found.is_keras_mnist else _READERS[known.layout]
-    train, test, class_names = reader(known, found.path)
+    try:
+        train, test, class_names = reader(known, found.path)
+    except DatasetError as error:
+        if not found.is_ours:
+            raise
+        raise DatasetError(f"{error}; with that file removed, {known.name} is looked for elsewhere") from None
     return Dataset(
         name=known.name,
         class_names=class_names,
@@ -149,35 +170,35 @@ def load_known(
     )
 
 
-def _download(known: KnownDataset, data_dir: Path | None, *, allowed: bool, report: Report) -> Path:
+def _download(
+    known: KnownDataset, data_dir: Path | None, *, allowed: bool, report: Report, damaged: Sequence[str] = ()
+) -> Path:
     if not allowed:
-        raise _missing(known, data_dir, "downloads are off (--offline)")
+        raise _missing(known, data_dir, "downloads are off (--offline)", damaged)
     try:
         # Its HTTP library takes longer to import than NumPy, and most runs download nothing.
         from kerascnn.data import fetch
 
         return fetch.fetch(known, report=report)
     except DatasetError as error:
-        raise _missing(known, data_dir, str(error)) from None
+        raise _missing(known, data_dir, str(error), damaged) from None
 
 
-def _unpacked(known: KnownDataset, data_dir: Path | None, report: Report) -> locate.Found | None:
-    """A published archive that lies somewhere, checked and extracted into the cache."""
-    archive = locate.find_archive(known, data_dir)
-    if archive is None:
-        return None
+def _unpacked(known: KnownDataset, archive: locate.Found, report: Report) -> locate.Found:
+    """A published archive, checked and extracted into the cache."""
     report(f"{known.name}: extracting {archive.path}")
     from kerascnn.data import fetch
 
     return locate.Found(fetch.unpack(known, archive.path), archive.source)
 
 
-def _missing(known: KnownDataset, data_dir: Path | None, reason: str) -> DatasetError:
-    looked = "\n".join(f"  {path} ({source})" for source, path in locate.search_places(data_dir))
+def _missing(known: KnownDataset, data_dir: Path | None, reason: str, damaged: Sequence[str]) -> DatasetError:
+    looked = "\n".join(f"  {place.path} ({place.source})" for place in locate.search_places(data_dir))
+    broken = "".join(f"Found damaged\n  {error}\n" for error in damaged)
     had = "\n".join(f"  {file.mirrors[0]}" for file in known.files)
     return DatasetError(
         f"{known.name} is not on this machine and could not be had: {reason}\n"
-        f"Looked for in\n{looked}\nIt can be had from\n{had}\n"
+        f"{broken}Looked for in\n{looked}\nIt can be had from\n{had}\n"
         f"and put anywhere that --data-dir or KERASCNN_DATA names. Without it: --dataset {EMBEDDED}"
     )
 
@@ -251,97 +272,20 @@ def load_folder(folder: Path, shape: Shape, *, skip_bad: bool = False) -> Datase
     Without ``val/`` the validation split is empty and has to be held out of the training images.
 
     Raises:
-        DatasetError: no images, or ``val/`` has other classes than ``train/``.
+        DatasetError: as :func:`kerascnn.data.folder.list_folder`.
     """
-    train_root = _train_root(folder)
-    names = _class_folders(train_root)
-    train_files, train_labels = _image_files(train_root, names)
-    val_root = _val_root(folder, names)
-    val_files, val_labels = _image_files(val_root, names) if val_root else ([], np.empty(0, np.int64))
-    notes = []
-    if skip_bad and (bad := set(undecodable([*train_files, *val_files]))):
-        train_files, train_labels = _without(bad, train_files, train_labels)
-        val_files, val_labels = _without(bad, val_files, val_labels)
-        notes.append(f"left out, as they don't decode: {', '.join(map(str, sorted(bad)))}")
-    train = FolderImages(train_files, train_labels, shape)
-    validation = FolderImages(val_files, val_labels, shape)
+    listing = list_folder(folder, skip_bad=skip_bad)
+    train = FolderImages(listing.train.images, listing.train.labels, shape)
     return Dataset(
         name=f"{FOLDER}:{folder}",
-        class_names=names,
+        class_names=listing.class_names,
         train=train,
-        validation=validation,
+        validation=FolderImages(listing.validation.images, listing.validation.labels, shape),
         whole_train=train,
-        fingerprint=_listing_fingerprint([*train_files, *val_files], folder),
+        fingerprint=_listing_fingerprint([*listing.train.images, *listing.validation.images], folder),
         where=str(folder),
-        notes=notes,
+        notes=list(listing.notes),
     )
-
-
-def _train_root(folder: Path) -> Path:
-    """Where the classes lie: ``train/`` where there is one, else the folder itself."""
-    try:
-        return folder / "train" if (folder / "train").is_dir() else folder
-    except OSError as error:
-        raise DatasetError(f"{folder}: expected a folder of images: {error.strerror or error}") from None
-
-
-def _val_root(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """``val/`` beside ``train/``, where both are there and ``val/`` has no other classes than ``names``."""
-    train_root, val_root = folder / "train", folder / "val"
-    if not train_root.is_dir() or not val_root.is_dir():
-        return None
-    unknown = sorted(set(_class_folders(val_root)) - set(names))
-    if unknown:
-        raise DatasetError(f"{val_root}: expected the classes of {train_root}, got {unknown[0]!r} too")
-    return val_root
-
-
-def _check_folder(folder: Path) -> None:
-    """A look at a folder that stops at its first image: ImageNet has over a million."""
-    root = _train_root(folder)
-    names = _class_folders(root)
-    _val_root(folder, names)
-    if not any(_is_image(path) for name in names for path in (root / name).iterdir()):
-        raise _no_images(root)
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _no_images(root: Path) -> DatasetError:
-    return DatasetError(f"{root}: expected images that end in {', '.join(sorted(IMAGE_SUFFIXES))}, and there are none")
-
-
-def _without(bad: set[Path], files: list[Path], labels: Labels) -> tuple[list[Path], Labels]:
-    good = [index for index, path in enumerate(files) if path not in bad]
-    return [files[index] for index in good], labels[good]
-
-
-def _class_folders(root: Path) -> tuple[str, ...]:
-    try:
-        names = tuple(
-            sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-        )
-    except OSError as error:
-        raise DatasetError(f"{root}: expected a folder of images: {error.strerror or error}") from None
-    if len(names) < 2:
-        raise DatasetError(f"{root}: expected one folder of images for each of at least two classes, got {len(names)}")
-    return names
-
-
-def _image_files(root: Path, names: tuple[str, ...]) -> tuple[list[Path], Labels]:
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(names):
-        if not (root / name).is_dir():
-            continue
-        found = sorted(path for path in (root / name).iterdir() if _is_image(path))
-        files += found
-        labels += [label] * len(found)
-    if not files:
-        raise _no_images(root)
-    return files, np.array(labels, np.int64)
 
 
 def _listing_fingerprint(files: list[Path], root: Path) -> str:
@@ -427,13 +371,13 @@ def classes_of(name: str) -> int | None:
 
     Raises:
         UsageError: the name of a folder without its path, or with one in the home of nobody.
-        DatasetError: a folder that can't be read, or has fewer than two classes.
+        DatasetError: as :func:`kerascnn.data.folder.classes_in`.
     """
     if name in DATASETS:
         return len(DATASETS[name].class_names) or 100
     if name.startswith(f"{FOLDER}:"):
-        root = _train_root(folder_path(name))
-        return len(_class_folders(root)) if root.is_dir() else None
+        names = classes_in(folder_path(name))
+        return None if names is None else len(names)
     return None
 
 

@@ -148,7 +148,7 @@ def check_sha256(path: Path, file: RemoteFile) -> None:
     """
     found = pooch.file_hash(str(path), alg="sha256")
     if found != file.sha256:
-        raise DatasetError(f"{path}: expected SHA-256 {file.sha256}, got {found}: the file is damaged")
+        raise DatasetError(f"{path}: expected SHA-256 {file.sha256}, got {found}: the file is damaged; remove it")
 
 
 def extract(archive: Path, target: Path) -> None:

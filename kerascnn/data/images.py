@@ -19,11 +19,13 @@ Shape = tuple[int, int, int]
 Indices = NDArray[np.int64]
 RandomFor = Callable[[int], np.random.Generator]
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+# What photographs come in, and Pillow's packages read on every system.
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 # The published way of looking at ImageNet: the short side to 256, then the middle 224.
 RESIZE_PER_CROP = 256 / 224
 
-# Pillow's own limit. Below it, no PNG or JPEG packs more than about 8,000 pixels into a byte.
+# Pillow's own limit. Below it, only a WebP of hardly any detail packs more than about 8,000 pixels into a byte.
 MAX_PIXELS = 89_478_485
 MAX_PIXELS_PER_BYTE = 10_000
 PIXELS_AT_LEAST = 2**20
@@ -109,7 +111,11 @@ class FolderImages:
         out = np.empty((len(indices), *self._shape), np.uint8)
 
         def decode(row: int, index: int) -> None:
-            out[row] = _to_pixels(cut(open_image(self.files[index]), index), self._shape[2])
+            try:
+                image = open_image(self.files[index])
+            except DatasetError as error:
+                raise DatasetError(f"{error}; `kerascnn train` with --skip-bad-images leaves such files out") from None
+            out[row] = _to_pixels(cut(image, index), self._shape[2])
 
         for _ in self._pool.map(decode, range(len(indices)), indices.tolist()):
             pass
@@ -175,13 +181,13 @@ def undecodable(files: Sequence[Path]) -> list[Path]:
 
 
 def open_image(path: Path) -> Image.Image:
-    """Decode one JPEG or PNG file.
+    """Decode one JPEG, PNG or WebP file, whatever its name ends in; of several frames the first.
 
     Raises:
         DatasetError: it doesn't decode; the file is named.
     """
     try:
-        with Image.open(path, formats=("JPEG", "PNG")) as image:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
             most = min(MAX_PIXELS, PIXELS_AT_LEAST + MAX_PIXELS_PER_BYTE * path.stat().st_size)
             if image.width * image.height > most:
                 raise ValueError(
@@ -192,9 +198,9 @@ def open_image(path: Path) -> Image.Image:
                 # 16 bits of grey; Pillow's own conversion would cut everything above 255 to white.
                 return Image.fromarray((np.asarray(image, np.uint32) >> 8).clip(0, 255).astype(np.uint8))
             return image if image.mode in ("L", "RGB") else image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise DatasetError(f"{path}: expected a JPEG or PNG image: {reason}") from None
+        raise DatasetError(f"{path}: expected a JPEG, PNG or WebP image: {reason}") from None
 
 
 def resize_and_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:

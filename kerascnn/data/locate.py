@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import platformdirs
 
@@ -17,8 +18,14 @@ SYSTEM_DATASETS = Path("/usr/share/datasets")
 KERAS_MNIST = "mnist.npz"
 DATA_DIR = "--data-dir"
 
-Place = tuple[str, Path]
-"""A folder to look into, and what it is called in messages."""
+
+class Place(NamedTuple):
+    """A folder that datasets are looked for in, and what it is called in messages."""
+
+    source: str
+    path: Path
+    is_ours: bool = True
+    """Named by the user, or our own cache; else another program fills it."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,10 @@ class Found:
     source: str
     is_keras_mnist: bool = False
     """It is Keras's ``mnist.npz`` in this folder."""
+    is_archive: bool = False
+    """It is a published archive that has to be extracted."""
+    is_ours: bool = True
+    """As its :class:`Place`."""
 
 
 def cache_folder() -> Path:
@@ -65,20 +76,21 @@ def check_data_dir(data_dir: Path | None) -> None:
 
 
 def search_places(data_dir: Path | None) -> list[Place]:
-    """The places in the order in which they are looked through, each with what it is called in messages."""
+    """The places in the order in which they are looked through."""
     check_data_dir(data_dir)
     places: list[Place] = []
     if data_dir is not None:
-        places.append((DATA_DIR, data_dir))
+        places.append(Place(DATA_DIR, data_dir))
     if (named := _named_folder("KERASCNN_DATA")) is not None:
-        places.append(("KERASCNN_DATA", named))
-    places.append(("cache", cache_folder() / "datasets"))
+        places.append(Place("KERASCNN_DATA", named))
+    places.append(Place("cache", cache_folder() / "datasets"))
     keras_home = os.environ.get("KERAS_HOME")
-    places.append(("Keras's cache", (Path(keras_home) if keras_home else Path.home() / ".keras") / "datasets"))
+    keras_datasets = (Path(keras_home) if keras_home else Path.home() / ".keras") / "datasets"
     torch_home = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))
-    places.append(("torchvision's cache", torch_home / "datasets"))
-    places.append(("torchvision's ./data", Path("data")))
-    places.append(("system", SYSTEM_DATASETS))
+    places.append(Place("Keras's cache", keras_datasets, is_ours=False))
+    places.append(Place("torchvision's cache", torch_home / "datasets", is_ours=False))
+    places.append(Place("torchvision's ./data", Path("data"), is_ours=False))
+    places.append(Place("system", SYSTEM_DATASETS, is_ours=False))
     return places
 
 
@@ -89,19 +101,40 @@ def find(dataset: KnownDataset, data_dir: Path | None = None) -> Found | None:
 
 def find_in(places: Iterable[Place], dataset: KnownDataset) -> Found | None:
     """The first of some places that holds all of a dataset's files, or None."""
+    return next(_folders(places, dataset), None)
+
+
+def find_archive(dataset: KnownDataset, data_dir: Path | None = None) -> Found | None:
+    """A published archive that lies unextracted in one of the places, or None."""
+    return find_archive_in(search_places(data_dir), dataset)
+
+
+def find_archive_in(places: Iterable[Place], dataset: KnownDataset) -> Found | None:
+    """A published archive that lies unextracted in one of some places, or None."""
+    return next(_archives(places, dataset), None)
+
+
+def find_all(dataset: KnownDataset, data_dir: Path | None = None) -> Iterator[Found]:
+    """Every copy on this machine, in the order in which they are taken: all folders before the first archive."""
+    places = search_places(data_dir)
+    yield from _folders(places, dataset)
+    yield from _archives(places, dataset)
+
+
+def _folders(places: Iterable[Place], dataset: KnownDataset) -> Iterator[Found]:
     if dataset.name == EMBEDDED:
-        return Found(SAMPLE, "embedded")
-    for source, root in places:
+        yield Found(SAMPLE, "embedded")
+        return
+    for source, root, is_ours in places:
         folders = [root / folder for folder in dataset.folders]
         if source == DATA_DIR:
             # Whoever names the folder may mean the one with the files in it.
             folders.insert(0, root)
         for folder in folders:
             if is_complete(dataset, folder) and not _belongs_to_another(dataset, folder):
-                return Found(folder, source)
+                yield Found(folder, source, is_ours=is_ours)
         if dataset.name == "mnist" and (root / KERAS_MNIST).is_file():
-            return Found(root, source, is_keras_mnist=True)
-    return None
+            yield Found(root, source, is_keras_mnist=True, is_ours=is_ours)
 
 
 def is_complete(dataset: KnownDataset, folder: Path) -> bool:
@@ -115,19 +148,14 @@ def _belongs_to_another(dataset: KnownDataset, folder: Path) -> bool:
     return any(folder.resolve().as_posix().endswith(f"/{name}") for name in others)
 
 
-def find_archive(dataset: KnownDataset, data_dir: Path | None = None) -> Found | None:
-    """A published archive that lies unextracted in one of the places, or None."""
-    return find_archive_in(search_places(data_dir), dataset)
-
-
-def find_archive_in(places: Iterable[Place], dataset: KnownDataset) -> Found | None:
-    """A published archive that lies unextracted in one of some places, or None."""
-    archives = [file.name for file in dataset.files if file.name.endswith(".tar.gz")]
-    for source, root in places:
-        for name in archives:
-            if (root / name).is_file():
-                return Found(root / name, source)
-    return None
+def _archives(places: Iterable[Place], dataset: KnownDataset) -> Iterator[Found]:
+    archives = [file for file in dataset.files if file.name.endswith(".tar.gz")]
+    for source, root, is_ours in places:
+        for file in archives:
+            path = root / file.name
+            # Another program's download may have broken off, or be under way.
+            if path.is_file() and (is_ours or path.stat().st_size == file.bytes):
+                yield Found(path, source, is_archive=True, is_ours=is_ours)
 
 
 def needed_files(dataset: KnownDataset) -> list[str]:

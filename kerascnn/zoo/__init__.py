@@ -6,6 +6,7 @@ Importing this package imports no Keras; :func:`build_model` does.
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -59,7 +60,7 @@ def build_model(
     keras.mixed_precision.set_dtype_policy(recipe.train.precision)
     try:
         x = scale_pixels(pixels, recipe.train.scaling, mean, deviation)
-        model = keras.Model(pixels, builder(x, **recipe.network()), name=recipe.name)
+        model = keras.Model(pixels, builder(x, **recipe.network()), name=_scope_name(recipe.name))
     except (TypeError, ValueError) as error:
         raise RecipeError(
             f"{recipe.name}: the builder {recipe.builder} rejects its arguments: {kind_and_reason(error)}"
@@ -77,6 +78,12 @@ def build_model(
             f"shape {model.output_shape}"
         )
     return model
+
+
+def _scope_name(name: str) -> str:
+    """A recipe's name as TensorFlow takes it, whose scopes Keras names after the model."""
+    # At the beginning it takes no underscore either.
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip("_") or "network"
 
 
 def check_builder(name: str) -> str:

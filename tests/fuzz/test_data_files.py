@@ -374,7 +374,7 @@ def png(width: int, height: int, depth: int, colours: int, pixels: bytes, interl
 
 
 PICTURES = [picture("PNG"), picture("PNG", "L"), picture("PNG", "P"), picture("PNG", "I;16"), picture("JPEG")]
-PICTURES += [picture("JPEG", "L"), picture("JPEG", "CMYK")]
+PICTURES += [picture("JPEG", "L"), picture("JPEG", "CMYK"), picture("WEBP"), picture("WEBP", "RGBA")]
 sizes = st.integers(0, 40) | st.sampled_from([100_000, 13_000, 2**31 - 1, 2**31, 2**32 - 1])
 
 

@@ -59,6 +59,8 @@ def read_text_catalog(folder: Path, content: bytes) -> None:
 @example(content=f"[models.huge_own]\nbuilder = 'a:b'\ndataset = 'mnist'\narguments.x = {HUGE_HEXADECIMAL}\n".encode())
 @example(content=b"[models.'../../climbs']\nbuilder = 'vgg'\ndataset = 'mnist'\n")
 @example(content=b"[models.'/tmp/climbs']\nbuilder = 'vgg'\ndataset = 'mnist'\n")
+@example(content="[models.windows]\nbuilder = 'vgg'\ndataset = 'mnist'\n".encode("utf-16"))
+@example(content=b"\xff\xfe[\xd8")
 @example(content=("".join(f"[models.m{n}]\nbase = 'm{n + 1}'\n" for n in range(3000))).encode())
 def test_a_damaged_catalog(folder: Path, content: bytes) -> None:
     read_text_catalog(folder, content)
