@@ -29,7 +29,7 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, Writer, create_run, list_runs, open_run
 from kerascnn.runs.files import write_text
 from kerascnn.training.allocator import set_allocator
-from kerascnn.training.backend import BACKENDS, choose_backend, installed_backends, thread_count
+from kerascnn.training.backend import BACKENDS, choose_backend, device_name, installed_backends, thread_count
 from kerascnn.training.checkpoint import (
     Checkpoint,
     Progress,
@@ -280,6 +280,28 @@ def test_a_process_that_runs_one_backend_refuses_another(keras: Any, backend: st
     other = next(name for name in BACKENDS if name != backend)
     with pytest.raises(BackendError, match="one process, one backend"):
         activate(other)
+
+
+@pytest.mark.backend
+def test_a_backend_that_the_process_cannot_change_to_leaves_no_run(keras: Any, backend: str) -> None:
+    others = [name for name in installed_backends() if name != backend]
+    if not others:
+        pytest.skip("one backend is installed")
+    with pytest.raises(BackendError, match="one process, one backend"):
+        kerascnn.train(own("tiny"), options=Options(backend=others[0]))
+    assert not Path("runs").exists()
+
+
+@pytest.mark.backend
+def test_a_gpu_that_is_not_there_leaves_no_run(keras: Any, backend: str, kerascnn_command: Command) -> None:
+    if device_name(backend) != "cpu":
+        pytest.skip("there is one")
+    with pytest.raises(BackendError, match=f"expected a GPU .*, and {backend} sees none"):
+        kerascnn.train(own("tiny"), options=Options(device="gpu"))
+    done = kerascnn_command("train", "tiny", "--catalog", OWN_CATALOG, "--device", "gpu")
+    assert done.returncode == 1
+    assert f"expected a GPU (--device gpu), and {backend} sees none" in done.stderr
+    assert not Path("runs").exists()
 
 
 # ── One step ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -114,15 +114,7 @@ def activate(backend: str, device: str = "auto") -> None:
         BackendError: Keras runs on another backend already, or there is no GPU.
     """
     set_allocator(backend)
-    if "keras" in sys.modules:
-        import keras
-
-        if keras.backend.backend() != backend:
-            raise BackendError(
-                f"Keras runs on {keras.backend.backend()} in this process and can't change to {backend}: "
-                "one process, one backend"
-            )
-    else:
+    if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = backend
         # TensorFlow's greetings would bury the messages; its errors still come through.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -138,9 +130,29 @@ def activate(backend: str, device: str = "auto") -> None:
             os.environ["KERAS_TORCH_DEVICE"] = "cpu"
         with unheard(), _jax_hidden_from(backend):
             import keras
+    check_process(backend, device)
+    import keras
+
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
     _make_repeatable(backend)
+
+
+def check_process(backend: str, device: str = "auto") -> None:
+    """Refuse what a process in which Keras runs already can't change to; any other can still become anything.
+
+    Raises:
+        BackendError: Keras runs on another backend, or not on this device.
+    """
+    if "keras" not in sys.modules:
+        return
+    import keras
+
+    if keras.backend.backend() != backend:
+        raise BackendError(
+            f"Keras runs on {keras.backend.backend()} in this process and can't change to {backend}: "
+            "one process, one backend"
+        )
     found = device_name(backend) if device != "auto" else ""
     if device == "gpu" and found == "cpu":
         raise BackendError(f"expected a GPU (--device gpu), and {backend} sees none")

@@ -128,10 +128,15 @@ def train(
 
     Raises:
         UsageError, DatasetError, BackendError, CheckpointError: before anything is written.
-        KerascnnError: what else ended the run; its last event says the same.
+        KerascnnError: what else ended the run; its last event says the same. Among them is what only building the
+            network shows: that a builder of the user's own fails, or that ``execution="lowered"`` finds nothing to
+            lower.
     """
     options = options or Options()
     choice = check(recipe, options)
+    if options.device == "gpu":
+        # Only the backend knows whether there is one; without it there is to be no run.
+        backends.activate(choice.name, options.device)
     path = new_run_path(recipe.name, Path(runs_folder)) if run_dir is None else Path(run_dir)
     run = new_run(path, recipe, options, init_from)
     return _carry_out(run, recipe, choice, options, listeners, resume=False)
@@ -183,6 +188,7 @@ def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lamb
     classes = classes_of(recipe.dataset)
     if classes is not None and classes != recipe.classes:
         raise UsageError(f"{recipe.dataset} has {classes} classes: expected classes = {classes}, got {recipe.classes}")
+    backends.check_process(choice.name, options.device)
     require(recipe.dataset, options.data_dir, download=options.download, report=report)
     return choice
 
