@@ -830,6 +830,22 @@ def test_a_run_that_got_no_further_than_its_directory_knows_what_to_leave_out(ke
     assert kerascnn.resume(run).state == "finished"
 
 
+@pytest.mark.backend
+def test_a_run_on_a_relative_folder_goes_on_from_elsewhere(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image_folder(tmp_path / "images", images=10)
+    recipe = own("tiny", dataset="folder:images", classes=2, input_shape=[16, 16, 3], train__batch_size=10)
+    run = open_run(kerascnn.train(recipe, run_dir=tmp_path / "run").run_dir)
+    left_behind = new_run(tmp_path / "left", recipe, Options(), None)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for one in (run, left_behind):
+        assert one.recipe().dataset == f"folder:{tmp_path / 'images'}"
+        assert kerascnn.resume(one).state == "finished"
+    assert next(ev.of_kind(run.events(), ev.RunStarted)).dataset == f"folder:{tmp_path / 'images'}"
+
+
 # ── Coming back ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

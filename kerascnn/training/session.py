@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from kerascnn.data.batches import TrainingBatches, ValidationBatches
-from kerascnn.data.dataset import Dataset, classes_of, load_dataset, require
+from kerascnn.data.dataset import Dataset, absolute, classes_of, load_dataset, require
 from kerascnn.data.formats import Pixels
 from kerascnn.data.locate import check_data_dir
 from kerascnn.data.statistics import PixelStatistics, constants_of
@@ -139,16 +139,20 @@ def train(
         backends.activate(choice.name, options.device)
     path = new_run_path(recipe.name, Path(runs_folder)) if run_dir is None else Path(run_dir)
     run = new_run(path, recipe, options, init_from)
-    return _carry_out(run, recipe, choice, options, listeners, resume=False)
+    # What is written is what a resume will read.
+    return _carry_out(run, run.recipe(), choice, options, listeners, resume=False)
 
 
 def new_run(path: Path, recipe: Recipe, options: Options, init_from: str | os.PathLike[str] | None) -> Run:
     """Make a run directory, with a copy of the weights that it begins with where they are another run's.
 
+    A relative folder of images becomes an absolute one: the run may be resumed, or evaluated, from elsewhere.
+
     Raises:
         RunError: the directory exists and holds something, or can't be written.
         CheckpointError: there is no whole checkpoint to begin with.
     """
+    recipe = recipe.model_copy(update={"dataset": absolute(recipe.dataset)})
     create = partial(create_run, path, recipe, options.command, skip_bad_images=options.skip_bad_images)
     if init_from is None:
         return create()
