@@ -445,7 +445,8 @@ def test_evaluate_finds_the_accuracy_that_training_recorded(kerascnn_command: Co
     found = json.loads(kerascnn_command("evaluate", trained, "--json").stdout)
     assert found["images"] == 200
     assert found["accuracy"] == pytest.approx(best, abs=1e-9)
-    final = json.loads(kerascnn_command("evaluate", trained, "--weights", "final", "--json").stdout)
+    smaller = ("--batch-size", 30, "--device", "cpu")
+    final = json.loads(kerascnn_command("evaluate", trained, "--weights", "final", *smaller, "--json").stdout)
     last = json.loads((trained / "result.json").read_text())["figures"]
     assert final["accuracy"] == pytest.approx(last["val_accuracy"], abs=1e-9)
     assert final["loss"] == pytest.approx(last["val_loss"], rel=1e-4)
@@ -465,7 +466,8 @@ def test_predict_names_the_classes_of_image_files(
     for file, image in zip(files, pixels, strict=True):
         Image.fromarray(image[..., 0]).save(file)
     Image.new("RGB", (300, 200)).save(tmp_path / "large.jpg")
-    done = kerascnn_command("predict", trained, *files, tmp_path / "large.jpg", "--json", "--top", 2)
+    more = ("--batch-size", 4, "--device", "cpu")
+    done = kerascnn_command("predict", trained, *files, tmp_path / "large.jpg", "--json", "--top", 2, *more)
     assert done.returncode == 0, done.stderr
     predictions = json.loads(done.stdout)
     assert len(predictions) == 11

@@ -570,6 +570,7 @@ def test_the_command_reads_a_saved_model(keras: Any, recwarn: pytest.WarningsRec
     model.save("saved.keras")
     shown = command("--keras", "saved.keras", "--dataset", "fashion_mnist_mini", "--steps", 120, "--json")
     assert shown.exit_code == 0, shown.output
+    assert f"saved.keras with {keras.backend.backend()} (" in shown.stderr
     assert "images of 28×28×1 meet a network for 32×32×1" in shown.stderr
     assert not [str(one.message) for one in recwarn if "optimizer" in str(one.message)]
     found = json.loads(shown.stdout)

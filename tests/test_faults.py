@@ -505,9 +505,10 @@ def test_what_a_backend_cannot_repeat_is_said_once(keras: object, backend: str) 
 
 
 @pytest.mark.backend
-def test_a_run_is_verified_by_its_last_interval(untouched: Path, kerascnn_command: Command) -> None:
+def test_a_run_is_verified_by_its_last_interval(untouched: Path, kerascnn_command: Command, backend: str) -> None:
     done = kerascnn_command("runs", "verify", untouched)
     assert done.returncode == 0, done.stderr
+    assert f"replaying {open_run(untouched).name} with {backend} (the run's own)" in done.stderr
     newest, before, *_ = [read_checkpoint(path).progress.step for path in list_checkpoints(untouched / "checkpoints")]
     assert f"steps {before + 1} to {newest}: equal to the bit" in done.stdout
 

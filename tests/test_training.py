@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,9 +18,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import kerascnn
 from kerascnn.catalog import load_recipe
+from kerascnn.cli import app
 from kerascnn.data.batches import TrainingBatches, ValidationBatches, read_ahead, vary
 from kerascnn.data.images import ArrayImages
 from kerascnn.errors import BackendError, CheckpointError, RunError, UnknownNameError
@@ -44,6 +47,7 @@ from kerascnn.training.checkpoint import (
 from kerascnn.training.schedule import LearningRate
 from kerascnn.training.session import Options, new_run, replay
 from kerascnn.training.signals import Interruption
+from kerascnn.training.verify import verify
 from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, effective_steps, events_of, write_image_folder
 from tests.live import events_of_live, final_state, train_arguments, wait_for
 
@@ -467,6 +471,63 @@ def test_a_failure_of_any_kind_is_the_runs_last_event(
 
 
 @pytest.mark.backend
+def test_a_resume_without_the_memory_says_what_can_be_done(keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kerascnn.training.engine import Engine
+
+    def fail(self: Engine) -> str:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    run = open_run(kerascnn.train(own("tiny", train__limit_train=50), run_dir=Path("a run")).run_dir)
+    left_behind = new_run(Path("left"), run.recipe(), Options(), None)
+    with monkeypatch.context() as failing:
+        failing.setattr(Engine, "run", fail)
+        with pytest.raises(RunError) as said:
+            kerascnn.resume(run)
+        with pytest.raises(RunError, match=r"try a train\.batch_size below 50"):
+            kerascnn.resume(left_behind)
+        with pytest.raises(RunError, match="a replay takes as much as the run did"):
+            verify(run, options=Options())
+    asked = str(said.value).partition("`")[2].partition("` with N below 50 begins a new run")[0]
+    done = CliRunner().invoke(app, [*shlex.split(asked.replace("N", "25"))[1:], "--run-dir", "smaller"])
+    assert done.exit_code == 0, done.output
+    assert open_run("smaller").recipe().train.batch_size == 25
+
+
+@pytest.mark.backend
+def test_a_network_is_put_to_use_in_smaller_batches(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kerascnn.training import inference
+
+    result = kerascnn.train(own("tiny", train__limit_train=100), run_dir=tmp_path / "run")
+    run = open_run(result.run_dir)
+    model = inference.load_network(run, which="final")
+    sizes: list[int] = []
+    predictor = inference._predictor
+
+    def noted(model: Any) -> Callable[[np.ndarray], Any]:
+        compute = predictor(model)
+
+        def note(pixels: np.ndarray) -> Any:
+            sizes.append(len(pixels))
+            return compute(pixels)
+
+        return note
+
+    monkeypatch.setattr(inference, "_predictor", noted)
+    found = inference.evaluate(run, model, which="final", batch_size=30)
+    assert sizes == [30] * 6 + [20]
+    assert found.accuracy == pytest.approx(result.figures["val_accuracy"], abs=1e-9)
+    sizes.clear()
+    write_image_folder(tmp_path / "images", classes=1, images=5)
+    files = sorted((tmp_path / "images").rglob("*.png"))
+    assert len(inference.predict(run, model, files, batch_size=2)) == 3
+    assert sizes == [2, 1]
+    with pytest.raises(UnknownNameError, match="expected auto, cpu, gpu, got 'tpu'"):
+        inference.load_network(run, device="tpu")
+
+
+@pytest.mark.backend
 def test_a_disk_that_fills_ends_the_run_with_its_checkpoints_whole(keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the second checkpoint on, nothing can be written any more, not even the last event."""
     written = []
@@ -796,7 +857,6 @@ def test_a_folder_of_images_is_trained_on(keras: Any, tmp_path: Path) -> None:
 def test_what_a_run_leaves_out_its_evaluation_its_resume_and_its_replay_leave_out(keras: Any, tmp_path: Path) -> None:
     """Otherwise they would stumble over it, or hold out another tenth of the images."""
     from kerascnn.training.inference import evaluate, load_network
-    from kerascnn.training.verify import verify
 
     folder = tmp_path / "images"
     write_image_folder(folder, images=20)

@@ -145,7 +145,7 @@ def _in_words(error: Exception) -> tuple[str, int]:
     if isinstance(error, KerascnnError):
         return str(error), error.exit_code
     if is_out_of_memory(error):
-        return "out of memory; a smaller --batch-size needs less", 1
+        return "out of memory; a smaller --batch-size, where the command takes one, needs less", 1
     if isinstance(error, OSError):
         return system_error(error), 1
     return "", 1

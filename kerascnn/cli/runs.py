@@ -120,11 +120,14 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Train the last checkpoint interval again and say whether it is equal to the bit. The run stays as it is."""
+    from kerascnn.training.backend import choose_backend_for_run
     from kerascnn.training.session import Options
     from kerascnn.training.verify import verify as replay_and_compare
 
     options = Options(device=device, data_dir=data_dir, download=False)
     run = directory.find_run(name, runs_dir)
+    choice = choose_backend_for_run(None, run.environment().get("backend"))
+    say(f"replaying {run.name} with {choice.name} ({choice.reason})")
     with make_display() as display:
 
         def show(event: ev.Event) -> None:

@@ -124,13 +124,15 @@ def diagnose_file(
         unit: give the network pixels from 0 to 1 instead of 0 to 255.
         listener: called with each event of the short run.
         watch: called after each step on one batch alone.
-        tell: hears how the images are adapted.
+        tell: hears which backend it is, and how the images are adapted.
 
     Raises:
         UsageError: it is no such file, or the network can't be diagnosed or fed with the dataset.
         BackendError, DatasetError: the backend or the dataset isn't here.
     """
-    backends.activate(backends.choose_backend(options.backend).name, options.device)
+    choice = backends.choose_backend(options.backend)
+    tell(f"{path.name} with {choice.name} ({choice.reason})")
+    backends.activate(choice.name, options.device)
     model = _read_model(path, tell)
     if not model.built:
         raise UsageError(f"{path}: expected a model that knows the shape of its input; build it before it is saved")

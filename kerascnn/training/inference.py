@@ -56,8 +56,11 @@ def load_network(run: Run, *, which: Which = "best", backend: str | None = None,
         device: as for training.
 
     Raises:
+        UnknownNameError: there is no such device.
+        BackendError: as in training.
         RunError: the weights aren't there or don't fit.
     """
+    backends.check_device(device)
     recipe = run.recipe()
     environment = run.environment()
     weights = run.best_weights_file if which == "best" else run.model_file
@@ -85,6 +88,7 @@ def evaluate(
     which: Which = "best",
     data_dir: Path | None = None,
     limit: int | None = None,
+    batch_size: int | None = None,
     download: bool = True,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Evaluation:
@@ -96,6 +100,7 @@ def evaluate(
         which: the weights that it has.
         data_dir: a folder to look for the dataset in first.
         limit: so many images; by default as many as the run's own validation took.
+        batch_size: images at once, by default as many as in training; the figures don't depend on it.
         download: fetch what isn't found.
         tell: hears what was left out, how images are adapted, and that the data isn't what the run was trained on.
 
@@ -112,7 +117,7 @@ def evaluate(
     )
     _tell_of(dataset, run, tell)
     images = dataset.validation
-    batches = ValidationBatches(images, recipe.train.batch_size)
+    batches = ValidationBatches(images, batch_size or recipe.train.batch_size)
     compute = _predictor(model)
     loss_sum, right = 0.0, 0
     with closing(read_ahead(batches.make, range(batches.count))) as ready:
@@ -134,8 +139,10 @@ def _tell_of(dataset: Dataset, run: Run, tell: Callable[[str], None]) -> None:
         )
 
 
-def predict(run: Run, model: keras.Model, files: Sequence[Path], *, top: int = 5) -> list[Prediction]:
-    """The likeliest classes of images in files of any size.
+def predict(
+    run: Run, model: keras.Model, files: Sequence[Path], *, top: int = 5, batch_size: int | None = None
+) -> list[Prediction]:
+    """The likeliest classes of images in files of any size, ``batch_size`` (the run's own) at once.
 
     An image near the network's size is padded or cropped as in training, any other resized and cut to the middle.
 
@@ -148,7 +155,7 @@ def predict(run: Run, model: keras.Model, files: Sequence[Path], *, top: int = 5
         names = [str(number) for number in range(recipe.classes)]
     compute = _predictor(model)
     decode = partial(as_input, shape=recipe.input_shape, like_training=not is_folder(recipe.dataset))
-    batch_size = recipe.train.batch_size
+    batch_size = batch_size or recipe.train.batch_size
     at_once = [files[first : first + batch_size] for first in range(0, len(files), batch_size)]
     predictions = []
     with (

@@ -40,6 +40,7 @@ from kerascnn.runs.files import patiently, write_atomically, write_json
 from kerascnn.training import backend as backends
 from kerascnn.training.allocator import asked_allocator, set_allocator
 from kerascnn.training.signals import Interruption, Signals
+from kerascnn.wording import command_line
 from kerascnn.zoo import check_builder
 
 if TYPE_CHECKING:
@@ -299,7 +300,7 @@ class _Session:
             state: ev.EndState = "diverged" if isinstance(error, DivergedError) else "failed"
             return self._end(state, str(error), error.exit_code, error)
         except Exception as error:
-            failure = self._explain(error)
+            failure = self._explain(error, resume=resume)
             return self._end("failed", str(failure), 1, failure, cause=error)
 
     def _begin(self) -> None:
@@ -317,15 +318,27 @@ class _Session:
             )
         )
 
-    def _explain(self, error: Exception) -> RunError:
+    def _explain(self, error: Exception, *, resume: bool) -> RunError:
         """What ended the run and isn't an error of ours, in one sentence."""
         if is_out_of_memory(error):
-            return RunError(f"out of memory: try a train.batch_size below {self._recipe.train.batch_size}")
+            return RunError(f"out of memory: {self._what_takes_less(resume=resume)}")
         if not isinstance(error, OSError):
             return RunError(kind_and_reason(error))
         if not self._run.path.is_dir():
             return RunError(f"{self._run.path}: the run directory has been removed, and its checkpoints with it")
         return RunError(system_error(error))
+
+    def _what_takes_less(self, *, resume: bool) -> str:
+        """What to do where memory doesn't suffice. A run that has a checkpoint keeps the batch size that it is of."""
+        from kerascnn.training.checkpoint import list_checkpoints
+
+        batch_size = self._recipe.train.batch_size
+        if self._until is not None:
+            return "a replay takes as much as the run did"
+        if not resume or not list_checkpoints(self._run.checkpoints):
+            return f"try a train.batch_size below {batch_size}"
+        smaller = command_line(["kerascnn", "train", "--init-from", str(self._run.path), "--batch-size", "N"])
+        return f"`{smaller}` with N below {batch_size} begins a new run with its weights"
 
     def _prepare(self, *, resume: bool) -> Engine:
         self._emit(ev.Phase(phase="importing"))
