@@ -421,6 +421,54 @@ def test_an_archive_of_the_users_own_is_taken_and_stays(
     assert server.requests == []
 
 
+def test_a_dataset_that_lies_elsewhere_is_copied_where_it_is_to_be(
+    own_home: Path, small_cifar: KnownDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS, "cifar10", small_cifar)
+    cached = own_home / "cache" / "datasets" / "cifar-10-batches-py"
+    write_cifar(cached, small_cifar)
+    (cached / "readme.html").write_text("no part of it")
+    first, second = (
+        CliRunner().invoke(app, ["data", "fetch", "cifar10", "--data-dir", str(tmp_path / "stick")]) for _ in range(2)
+    )
+    target = tmp_path / "stick" / "cifar-10-batches-py"
+    assert (first.exit_code, second.exit_code) == (0, 0), first.output
+    assert "copying" in first.stderr
+    assert "here already (--data-dir)" in second.stderr
+    assert [Path(done.stdout.strip()) for done in (first, second)] == [target, target]
+    assert {path.name for path in target.iterdir()} == set(locate.needed_files(small_cifar))
+    assert all(path.read_bytes() == (cached / path.name).read_bytes() for path in target.iterdir())
+
+
+def test_an_archive_that_lies_elsewhere_is_unpacked_where_the_dataset_is_to_be(
+    served_cifar: KnownDataset, server: Server, own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS, "cifar10", served_cifar)
+    (own_home / "cache" / "datasets").mkdir(parents=True)
+    archive = own_home / "cache" / "datasets" / "cifar-10-python.tar.gz"
+    archive.write_bytes(server.content["/cifar-10-python.tar.gz"])
+    done = CliRunner().invoke(app, ["data", "fetch", "cifar10", "--data-dir", str(tmp_path / "stick")])
+    assert done.exit_code == 0, done.output
+    assert locate.is_complete(served_cifar, tmp_path / "stick" / "cifar-10-batches-py")
+    assert server.requests == []
+
+
+def test_kerass_mnist_is_copied_too(own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = own_home / "keras" / "datasets"
+    folder.mkdir(parents=True)
+    (folder / locate.KERAS_MNIST).write_bytes(b"pixels")
+    done = CliRunner().invoke(app, ["data", "fetch", "mnist", "--data-dir", str(tmp_path / "stick")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "stick" / locate.KERAS_MNIST).read_bytes() == b"pixels"
+    assert locate.find(DATASETS["mnist"], tmp_path / "stick").source == "--data-dir"
+
+
+def test_where_nothing_is_fetched_no_folder_is_made(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["data", "fetch", "fashion_mnist_mini", "--data-dir", str(tmp_path / "stick")])
+    assert done.exit_code == 0, done.output
+    assert not (tmp_path / "stick").exists()
+
+
 def test_a_published_archive_that_lies_about_is_used_if_its_hash_is_right(
     served_cifar: KnownDataset, server: Server, tmp_path: Path
 ) -> None:

@@ -62,16 +62,20 @@ def fetch(
         Path | None, typer.Option("--data-dir", help="Where to put it; else $KERASCNN_DATA, else the cache.")
     ] = None,
 ) -> None:
-    """Download a dataset, unless it is here already, be it as its archive."""
+    """Download a dataset, unless it is here already, be it as its archive.
+
+    With --data-dir it is there in the end: copied, where it lies elsewhere on this machine.
+    """
     dataset = known_dataset(name)
-    if data_dir is not None:
-        data_dir.mkdir(parents=True, exist_ok=True)
-    found = locate.find(dataset, data_dir)
-    archive = locate.find_archive(dataset, data_dir) if found is None else None
-    if found is not None:
+    everywhere = locate.search_places(None)
+    wanted = everywhere if data_dir is None else [(locate.DATA_DIR, data_dir)]
+    if (found := locate.find_in(wanted, dataset)) is not None:
         say(f"{name} is here already ({found.source})")
         typer.echo(found.path)
-    elif archive is not None:
+    elif data_dir is not None and (found := locate.find_in(everywhere, dataset)) is not None:
+        say(f"{name}: copying {found.path} ({found.source})")
+        typer.echo(fetching.copy(dataset, found, data_dir))
+    elif (archive := locate.find_archive_in([*wanted, *everywhere], dataset)) is not None:
         say(f"{name} is here already, as {archive.path} ({archive.source})")
         typer.echo(fetching.unpack(dataset, archive.path, data_dir))
     else:

@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import filelock
@@ -16,8 +17,9 @@ import pooch
 import requests
 
 from kerascnn.data.known import KnownDataset, RemoteFile
-from kerascnn.data.locate import download_folder, is_complete
-from kerascnn.errors import DatasetError
+from kerascnn.data.locate import KERAS_MNIST, Found, download_folder, is_complete, needed_files, stored_file
+from kerascnn.errors import DatasetError, system_error
+from kerascnn.runs.files import write_atomically
 
 TIMEOUT_S = 30
 ATTEMPTS_PER_MIRROR = 2
@@ -74,6 +76,24 @@ def unpack(dataset: KnownDataset, archive: Path, folder: Path | None = None) -> 
                 extract(archive, target)
     except OSError as error:
         raise DatasetError(f"{root}: can't store {dataset.name}: {error.strerror or error}") from None
+    return target
+
+
+def copy(dataset: KnownDataset, found: Found, folder: Path) -> Path:
+    """Copy a dataset that lies elsewhere into ``folder`` and return the folder that holds its files.
+
+    Raises:
+        DatasetError: it can't be read or written.
+    """
+    target = folder if found.is_keras_mnist else folder / dataset.folders[0]
+    names = [KERAS_MNIST] if found.is_keras_mnist else needed_files(dataset)
+    try:
+        with _one_process(dataset, folder):
+            target.mkdir(parents=True, exist_ok=True)
+            for file in (stored_file(found.path, name) for name in names):
+                write_atomically(target / file.name, partial(shutil.copyfile, file))
+    except OSError as error:
+        raise DatasetError(f"{folder}: can't store {dataset.name}: {system_error(error)}") from None
     return target
 
 

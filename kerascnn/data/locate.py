@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from kerascnn.errors import UsageError, brief
 SAMPLE = Path(__file__).parent / "sample" / "fashion_mnist_mini.npz"
 SYSTEM_DATASETS = Path("/usr/share/datasets")
 KERAS_MNIST = "mnist.npz"
+DATA_DIR = "--data-dir"
+
+Place = tuple[str, Path]
+"""A folder to look into, and what it is called in messages."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,12 @@ def check_data_dir(data_dir: Path | None) -> None:
         raise UsageError(f"--data-dir: expected a folder at {data_dir}, and there is none")
 
 
-def search_places(data_dir: Path | None) -> list[tuple[str, Path]]:
+def search_places(data_dir: Path | None) -> list[Place]:
     """The places in the order in which they are looked through, each with what it is called in messages."""
     check_data_dir(data_dir)
-    places: list[tuple[str, Path]] = []
+    places: list[Place] = []
     if data_dir is not None:
-        places.append(("--data-dir", data_dir))
+        places.append((DATA_DIR, data_dir))
     if (named := _named_folder("KERASCNN_DATA")) is not None:
         places.append(("KERASCNN_DATA", named))
     places.append(("cache", cache_folder() / "datasets"))
@@ -79,11 +84,16 @@ def search_places(data_dir: Path | None) -> list[tuple[str, Path]]:
 
 def find(dataset: KnownDataset, data_dir: Path | None = None) -> Found | None:
     """The first place that holds all of a dataset's files, or None."""
+    return find_in(search_places(data_dir), dataset)
+
+
+def find_in(places: Iterable[Place], dataset: KnownDataset) -> Found | None:
+    """The first of some places that holds all of a dataset's files, or None."""
     if dataset.name == EMBEDDED:
         return Found(SAMPLE, "embedded")
-    for source, root in search_places(data_dir):
+    for source, root in places:
         folders = [root / folder for folder in dataset.folders]
-        if source == "--data-dir":
+        if source == DATA_DIR:
             # Whoever names the folder may mean the one with the files in it.
             folders.insert(0, root)
         for folder in folders:
@@ -107,8 +117,13 @@ def _belongs_to_another(dataset: KnownDataset, folder: Path) -> bool:
 
 def find_archive(dataset: KnownDataset, data_dir: Path | None = None) -> Found | None:
     """A published archive that lies unextracted in one of the places, or None."""
+    return find_archive_in(search_places(data_dir), dataset)
+
+
+def find_archive_in(places: Iterable[Place], dataset: KnownDataset) -> Found | None:
+    """A published archive that lies unextracted in one of some places, or None."""
     archives = [file.name for file in dataset.files if file.name.endswith(".tar.gz")]
-    for source, root in search_places(data_dir):
+    for source, root in places:
         for name in archives:
             if (root / name).is_file():
                 return Found(root / name, source)
