@@ -194,6 +194,7 @@ def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lamb
     classes = classes_of(recipe.dataset)
     if classes is not None and classes != recipe.classes:
         raise UsageError(f"{recipe.dataset} has {classes} classes: expected classes = {classes}, got {recipe.classes}")
+    backends.check_process(choice.name, options.device)
     require(recipe.dataset, options.data_dir, download=options.download, report=report)
     return choice
 
