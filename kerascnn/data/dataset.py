@@ -359,7 +359,7 @@ def split_off_validation(dataset: Dataset, share: float) -> Dataset:
     if not share:
         return dataset
     order = chosen_order(len(dataset.train))
-    held = max(1, round(share * len(order)))
+    held = _held_out(len(order), share)
     if held >= len(order):
         raise DatasetError(f"{dataset.name}: a split of {share} leaves none of {len(order)} images for training")
     return replace(
@@ -367,6 +367,10 @@ def split_off_validation(dataset: Dataset, share: float) -> Dataset:
         train=Subset(dataset.train, np.sort(order[held:])),
         validation=Subset(dataset.train, np.sort(order[:held])),
     )
+
+
+def _held_out(images: int, share: float) -> int:
+    return max(1, round(share * images)) if share else 0
 
 
 def adapt_to(dataset: Dataset, recipe: Recipe) -> Dataset:
@@ -435,6 +439,24 @@ def classes_of(name: str) -> int | None:
         root = _train_root(folder_path(name))
         return len(_class_folders(root)) if root.is_dir() else None
     return None
+
+
+def count_train_images(name: str, val_split: float) -> int:
+    """How many images there are to train on, beside those that are held out for validation; nothing is decoded.
+
+    Raises:
+        UnknownNameError: no dataset has this name.
+        UsageError: the name of a folder without its path, or with one in the home of nobody.
+        DatasetError: a folder that isn't there, can't be read, or has fewer than two classes.
+    """
+    if not is_folder(name):
+        images = known_dataset(name).train_images
+        return images - _held_out(images, val_split)
+    folder = folder_path(name)
+    root = _train_root(folder)
+    names = _class_folders(root)
+    images = sum(_is_image(path) for label in names for path in (root / label).iterdir())
+    return images - _held_out(images, val_split or (0.0 if _val_root(folder, names) else DEFAULT_VAL_SPLIT))
 
 
 def folder_size(path: Path) -> int:

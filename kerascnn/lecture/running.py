@@ -8,13 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import filelock
 
 from kerascnn.catalog import load_recipe
-from kerascnn.data.dataset import classes_of
-from kerascnn.data.known import DATASETS
+from kerascnn.data.dataset import classes_of, count_train_images
 from kerascnn.errors import RunError
 from kerascnn.lecture.argument import Step, the_argument
 from kerascnn.lecture.curves import read_curve
@@ -57,16 +57,20 @@ def recipe_of(step: Step, settings: Settings, seed: int) -> Recipe:
     """The recipe of one training.
 
     Raises:
-        RecipeError, UnknownNameError: the dataset doesn't fit or doesn't exist.
+        RecipeError, UnknownNameError, DatasetError: the dataset doesn't fit or doesn't exist.
     """
     recipe = load_recipe(step.model)
     name = settings.dataset or recipe.dataset
-    images = DATASETS[name].train_images if name in DATASETS else None
+    images = _train_images(name, recipe.train.val_split)
     changes = {**overrides(settings.the_budget(), recipe, images, seed), "dataset": name}
     classes = classes_of(name)
     if classes is not None:
         changes["classes"] = classes
     return load_recipe(step.model, changes)
+
+
+# A folder of a million images takes seconds to count, and every training that is to come is asked about.
+_train_images = cache(count_train_images)
 
 
 def run_lecture(
@@ -231,5 +235,5 @@ def _multiply_adds(recipe: Recipe) -> float:
 
 def _images(recipe: Recipe) -> int:
     """How many images a training sees."""
-    known = DATASETS.get(recipe.dataset)
-    return recipe.train.epochs * (recipe.train.limit_train or (known.train_images if known else 1))
+    there = _train_images(recipe.dataset, recipe.train.val_split)
+    return recipe.train.epochs * min(there, recipe.train.limit_train or there)
