@@ -504,6 +504,32 @@ def test_a_training_outlives_a_killed_lecture_and_is_taken_up_again(
     assert "| 1 | 2 conv" in (tmp_path / "lecture" / "lecture.md").read_text()
 
 
+def test_ctrl_c_ends_a_training_that_was_taken_up(
+    tmp_path: Path, kerascnn_command: Command, start_command: Start
+) -> None:
+    place = tmp_path / "lecture"
+    process, run = begun(place, start_command, "--backend", "torch")
+    process.kill()
+    process.communicate()
+    assert Run(run).owner() is not None
+
+    class CtrlC(Watcher):
+        def sees(self, event: ev.Event) -> None:
+            raise KeyboardInterrupt
+
+    steps = the_argument().chosen(["1"])
+    with pytest.raises(KeyboardInterrupt):
+        run_lecture(LectureFolder(place), steps, 1, Options(backend="torch", download=False), "torch", CtrlC())
+    assert Run(run).owner() is None
+    assert [event["kind"] for event in events_of(run)[-2:]] == ["checkpoint", "run ended"]
+    ended = events_of(run)[-1]
+    assert (ended["state"], ended["step"] < 60) == ("stopped", True)
+    command = ["lecture", "run", "--dir", place, "--dataset", "fashion_mnist_mini", "--offline", "--only", "1"]
+    done = kerascnn_command(*command, "--steps", "60", "--backend", "torch")
+    assert done.returncode == 0, done.stderr
+    assert [event["step"] for event in events_of(run, "resumed")] == [ended["step"]]
+
+
 def test_a_training_that_is_killed_is_named_and_goes_on(tmp_path: Path, start_command: Start) -> None:
     process, run = begun(tmp_path / "lecture", start_command, "--backend", "torch")
     pid = Run(run).owner()

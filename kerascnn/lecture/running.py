@@ -80,7 +80,7 @@ def run_lecture(
 
     Raises:
         RunError: a training failed, or another process runs this lecture.
-        KeyboardInterrupt, Interruption: the training that was under way has been asked to save a checkpoint.
+        KeyboardInterrupt, Interruption: the training that was under way has saved a checkpoint and ended.
     """
     settings = folder.settings()
     lock = filelock.FileLock(folder.path / LOCK_FILE, timeout=0)
@@ -117,13 +117,14 @@ def _carry_out(folder: LectureFolder, one: StepRun, settings: Settings, options:
         remove_unfinished(one.run.path)
         new_run(one.run.path, recipe_of(one.step, settings, one.seed), options, None)
     one.run.checkpoints.mkdir(exist_ok=True)
-    # One that somebody else began, or that outlived a killed lecture, is watched like our own.
-    child = None if one.run.owner() is not None else _start(one, options)
+    child = None
     try:
+        # One that somebody else began, or that outlived a killed lecture, is watched like our own.
+        if one.run.owner() is None:
+            child = _start(one, options)
         _watch(one, settings, child, watcher.sees)
     except BaseException:
-        if child is not None:
-            _end(one, child)
+        _end(one, child)
         raise
     if not _decided(folder, one, settings):
         raise RunError(f"step {one.step.id}, {one.step.model}: {_why_it_ended(one, child)}")
@@ -146,8 +147,13 @@ def _start(one: StepRun, options: Options) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
-def _end(one: StepRun, child: subprocess.Popen[bytes]) -> None:
+def _end(one: StepRun, child: subprocess.Popen[bytes] | None) -> None:
     """Let a training write its checkpoint and go."""
+    if child is None:
+        if _ask_to_stop(one):
+            while one.run.owner() is not None:
+                time.sleep(LOOK_EVERY_S)
+        return
     if sys.platform != "win32":
         child.terminate()
     elif one.run.owner() is None or not _ask_to_stop(one):
