@@ -328,8 +328,8 @@ def test_one_seed_that_contradicts_a_claim_is_enough() -> None:
 # ── The report ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def layers_at(step: int, dead: float, last: float = 1.0) -> ev.LayerStatistics:
-    figures = (1e-3, 2e-3, last)
+def layers_at(step: int, dead: float, first: float = 1e-3) -> ev.LayerStatistics:
+    figures = (first, 2e-3, 1.0)
     return ev.LayerStatistics(
         step=step,
         layers=("conv1", "conv2", "logits"),
@@ -341,8 +341,11 @@ def layers_at(step: int, dead: float, last: float = 1.0) -> ev.LayerStatistics:
     )
 
 
-def made_up_lecture(path: Path) -> LectureFolder:
-    """Step 6 with two seeds, one of which learns though it shouldn't; step 8 on two backends."""
+def made_up_lecture(path: Path, first: float = 1e-3) -> LectureFolder:
+    """Step 6 with two seeds, one of which learns though it shouldn't; step 8 on two backends.
+
+    ``first`` is the first layer's figure.
+    """
     folder = LectureFolder(path)
     folder.begin(Settings(budget="quick", data_note="made up"))
     steps = {step.id: step for step in the_argument().steps}
@@ -350,7 +353,7 @@ def made_up_lecture(path: Path) -> LectureFolder:
     for id_, backend, seed, losses in [*runs, ("8", "tensorflow", 0, FALLING)]:
         one = folder.step_run(steps[id_], backend, seed)
         create_run(one.run.path, load_recipe(one.step.model), ["a test"])
-        events = [*recorded(losses), layers_at(1, 0.0), layers_at(90, 0.75)]
+        events = [*recorded(losses), layers_at(1, 0.0, first), layers_at(90, 0.75, first)]
         events.append(ev.RunEnded(state="finished", message="", step=len(losses), elapsed=100.0, exit_code=0))
         one.run.events_file.write_text("".join(event.model_dump_json() + "\n" for event in events))
     return folder
@@ -426,6 +429,49 @@ def test_networks_that_should_learn_and_are_at_chance_are_told_beside_those_that
             one.run.events_file.write_text("".join(event.model_dump_json() + "\n" for event in events))
     text = write_report(folder)[0].read_text()
     assert "not only step 4, which the lecture has failing, but also steps 2 and 7b, which it has learning" in text
+
+
+@pytest.mark.parametrize("norm", [math.inf, math.nan])
+def test_a_layers_figure_that_is_no_number_is_left_out_of_the_pictures(tmp_path: Path, norm: float) -> None:
+    folder = made_up_lecture(tmp_path / "lecture", first=norm)
+    markdown, _ = write_report(folder)
+    for name in ("gradients-torch.svg", "between-images-torch.svg"):
+        picture = (folder.path / name).read_text()
+        assert picture.startswith("<svg")
+        assert not re.search(r"\b(nan|inf)\b", picture)
+    assert "| 8 | `plain12_bn` | – | – | 1 |" in markdown.read_text()
+
+
+def test_a_loss_that_is_no_number_is_left_out_of_the_curves(tmp_path: Path) -> None:
+    folder = made_up_lecture(tmp_path / "lecture")
+    run = folder.step_run(the_argument().chosen(["8"])[0], "torch", 0).run
+    lines = run.events_file.read_text().splitlines()
+    written = [ev.parse_event(line) for line in lines]
+    place = next(n for n, event in enumerate(written) if isinstance(event, ev.StepDone) and event.step == 60)
+    for value in (math.nan, math.inf):
+        lines[place] = written[place].model_copy(update={"loss": value, "mean_loss": value}).model_dump_json()
+        run.events_file.write_text("\n".join(lines) + "\n")
+        write_report(folder)
+        assert (folder.path / "curves-torch.svg").read_text().startswith("<svg")
+
+
+def test_a_report_of_fewer_steps_says_what_that_leaves_open(tmp_path: Path) -> None:
+    texts = []
+    for steps in (30, 300):
+        folder = LectureFolder(tmp_path / str(steps))
+        folder.begin(Settings(budget="quick", steps=steps))
+        one = folder.step_run(the_argument().chosen(["4"])[0], "torch", 0)
+        create_run(one.run.path, load_recipe(one.step.model), ["a test"])
+        # Several equal epochs may be a few steps more.
+        ended = ev.RunEnded(state="finished", message="", step=steps + 6, elapsed=9.0, exit_code=0)
+        events = [*recorded([CHANCE] * (steps + 6)), layers_at(1, 0.0), ended]
+        one.run.events_file.write_text("".join(event.model_dump_json() + "\n" for event in events))
+        texts.append(write_report(folder)[0].read_text())
+        assert f"up to {steps + 6} steps a network" in texts[-1]
+    assert "**undecided within this budget**" in texts[0]
+    assert "that is undecided here, whatever is claimed of it" in texts[0]
+    assert "**as claimed**" in texts[1]
+    assert "whatever is claimed of it" not in texts[1]
 
 
 def test_the_same_runs_give_the_same_report(tmp_path: Path) -> None:

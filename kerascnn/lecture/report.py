@@ -273,7 +273,8 @@ def _signal_table(groups: Sequence[Group]) -> Iterator[str]:
 
 def _ratio(values: Sequence[float | None], over: int, under: int) -> str:
     top, bottom = values[over], values[under]
-    return "–" if top is None or not bottom else _figure(top / bottom)
+    # Over a norm that has overflowed anything would be nothing.
+    return "–" if top is None or not bottom or math.isinf(bottom) else _figure(top / bottom)
 
 
 def _figure(value: float | None) -> str:
