@@ -405,12 +405,13 @@ def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
 
 def test_a_folder_of_images_is_told_by_its_last_name(tmp_path: Path) -> None:
     folder = LectureFolder(tmp_path / "lecture")
-    folder.begin(Settings(budget="quick", dataset=f"folder:{tmp_path / 'secret' / 'photos'}", data_note="<b>mine</b>"))
+    photos = tmp_path / "secret" / "my photos"
+    folder.begin(Settings(budget="quick", dataset=f"folder:{photos}", data_note="<b>mine</b>"))
     one = folder.step_run(the_argument().steps[3], "torch", 1)
     create_run(one.run.path, load_recipe(one.step.model), ["a test"])
     markdown, page = write_report(folder)
     assert (
-        "kerascnn lecture run --quick --backend torch --seeds 2 --only 4 --dataset folder:photos"
+        "kerascnn lecture run --quick --backend torch --seeds 2 --only 4 --dataset 'folder:my photos'"
         in markdown.read_text()
     )
     assert "secret" not in markdown.read_text() + page.read_text()
@@ -518,6 +519,25 @@ def test_a_folder_holds_one_lecture(tmp_path: Path, kerascnn_command: Command) -
         second = kerascnn_command(*mine, "--steps", "40")
     assert second.returncode == 1
     assert "another process runs this lecture" in second.stderr
+
+
+def test_a_folder_without_a_training_says_how_to_begin_one(tmp_path: Path, kerascnn_command: Command) -> None:
+    LectureFolder(tmp_path / "my lecture").begin(Settings(budget="quick"))
+    done = kerascnn_command("lecture", "report", "my lecture")
+    assert done.returncode == 2
+    assert "`kerascnn lecture run --dir 'my lecture'` does" in done.stderr
+
+
+def test_a_folder_of_images_is_trained_on_for_all_steps(tmp_path: Path, kerascnn_command: Command) -> None:
+    write_image_folder(tmp_path / "photos", images=40, size=(28, 28))
+    command = ["lecture", "run", "--dir", tmp_path / "lecture", "--dataset", "folder:photos", "--only", "4"]
+    done = kerascnn_command(*command, "--steps", "6", "--backend", "torch")
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "lecture").glob("runs/*/*")
+    assert (events_of(run)[-1]["state"], events_of(run)[-1]["step"]) == ("finished", 6)
+    # Without a tenth of 80 images there is one batch an epoch.
+    assert len(events_of(run, "epoch")) == 6
+    assert "as claimed" not in (tmp_path / "lecture" / "lecture.md").read_text().partition("## Step by step")[0]
 
 
 def begun(place: Path, start_command: Start, *more: str) -> tuple[subprocess.Popen[str], Path]:

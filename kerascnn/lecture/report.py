@@ -22,7 +22,7 @@ from kerascnn.lecture.folder import LectureFolder, Settings, Shown
 from kerascnn.lecture.verdicts import AS_CLAIMED, NO_CLAIM, NOT_AS_CLAIMED, UNDECIDED, Verdict, never_below, together
 from kerascnn.runs import events as ev
 from kerascnn.runs.files import write_text
-from kerascnn.wording import duration, whole_percent
+from kerascnn.wording import command_line, duration, whole_percent
 
 VERDICTS: tuple[Verdict, ...] = (AS_CLAIMED, NOT_AS_CLAIMED, UNDECIDED, NO_CLAIM)
 
@@ -318,11 +318,11 @@ def _commands(backend: str, groups: Sequence[Group], settings: Settings) -> Iter
     for step, runs in groups:
         by_seeds.setdefault(max(one.step_run.seed for one in runs) + 1, []).append(step.id)
     for seeds, ids in sorted(by_seeds.items()):
-        words = ["kerascnn lecture run", f"--{settings.budget}", f"--backend {backend}", f"--seeds {seeds}"]
-        words += [] if len(ids) == every else [f"--only {','.join(ids)}"]
-        words += [f"--steps {settings.steps}"] if settings.steps else []
-        words += [f"--dataset {_dataset(settings)}"] if settings.dataset else []
-        yield " ".join(words)
+        words = ["kerascnn", "lecture", "run", f"--{settings.budget}", "--backend", backend, "--seeds", str(seeds)]
+        words += [] if len(ids) == every else ["--only", ",".join(ids)]
+        words += ["--steps", str(settings.steps)] if settings.steps else []
+        words += ["--dataset", _dataset(settings)] if settings.dataset else []
+        yield command_line(words)
 
 
 def _as_page(text: str, pictures: Mapping[str, str]) -> str:
