@@ -99,7 +99,7 @@ def diagnose(
         raise typer.Exit(0 if found.healthy else 1)
     if not as_json:
         _print(found)
-    raise typer.Exit(repair(recipe, found, examiner, changes, catalog, as_json=as_json))
+    raise typer.Exit(repair(recipe, found, examiner, changes, catalog, options, as_json=as_json))
 
 
 def _show(found: Diagnosis, *, as_json: bool) -> None:
