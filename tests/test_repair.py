@@ -400,12 +400,14 @@ def test_what_does_not_help_is_reported_as_such(keras: Any, monkeypatch: pytest.
     monkeypatch.setattr("kerascnn.diagnosis.repair.MOST_TRAININGS", 3)
     shown = diagnose("--steps", 20, "--batch-size", 32, "--json", train__scaling="none", **ENORMOUS)
     assert shown.exit_code == 1, shown.output
-    repair = json.loads(shown.stdout)["repair"]
+    found = json.loads(shown.stdout)
+    assert (found["model"], found["dataset"]) == ("tiny", "fashion_mnist_mini")
+    repair = found["repair"]
     assert (repair["works"], repair["changes"], repair["interrupted"]) == (False, None, False)
     first = repair["trials"][0]
     assert first["changes"] == {"train.scaling": "standardize"}
     assert [one["outcome"] for one in first["trainings"]] == ["diverges"]
-    assert first["trainings"][0]["loss"] in ("nan", "inf")
+    assert first["trainings"][0]["loss"] in ("NaN", "Infinity")
     assert len(repair["trials"]) == 2
     assert repair["steps"] == sum(one["steps"] for trial in repair["trials"] for one in trial["trainings"])
 

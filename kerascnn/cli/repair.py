@@ -60,7 +60,8 @@ def repair(
         interrupted = True
     repaired = Repair(tuple(trials))
     if as_json:
-        print_json({**found.to_dict(), "repair": {**repaired.to_dict(), "interrupted": interrupted}})
+        content = {"model": recipe.name, "dataset": recipe.dataset, **found.to_dict()}
+        print_json({**content, "repair": {**repaired.to_dict(), "interrupted": interrupted}})
     elif not needs_repair(found):
         needed = f" yet: --steps {found.steps_for_a_verdict} would tell" if found.undecided else ""
         typer.echo(f"\nnothing to fix{needed}")

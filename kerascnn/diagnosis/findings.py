@@ -65,10 +65,10 @@ class Finding:
         return replace(self, remedies=remedies)
 
     def to_dict(self) -> dict[str, Any]:
-        """The finding as plain values; a number that JSON lacks is a text, as in the events."""
+        """The finding as plain values, numbers by :func:`kerascnn.runs.events.json_number`."""
         return {
             **asdict(self),
-            "evidence": [{**asdict(one), "value": _plain(one.value)} for one in self.evidence],
+            "evidence": [{**asdict(one), "value": ev.json_number(one.value)} for one in self.evidence],
             "remedies": [
                 {"name": one.name, "words": one.words, "solution": one.solution, "changes": dict(one.changes)}
                 for one in self.remedies
@@ -219,7 +219,3 @@ def _advice(names: tuple[str, ...], rules: Rules, record: Record) -> Iterator[Ad
 
 def _is_new(remedy: Remedy, architecture: Architecture) -> bool:
     return remedy.unless is None or not architecture.has(remedy.unless)
-
-
-def _plain(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
