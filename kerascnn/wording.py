@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def short_number(value: int | None) -> str:
@@ -45,3 +46,8 @@ def one_line(text: str) -> str:
 def command_line(words: Sequence[str]) -> str:
     """A command as one types it in this system's shell; that of Windows knows no single quotes."""
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+
+
+def resume_command(run_dir: Path) -> str:
+    """The command that goes on with a run, as one types it."""
+    return command_line(["kerascnn", "train", "--resume", str(run_dir)])

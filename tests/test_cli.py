@@ -99,7 +99,7 @@ BAD_USAGE = [
     (["train", "tiny", "--data-dir", "/nowhere/at/all"], "expected a folder at /nowhere/at/all"),
     (["train", "tiny", "--set", "builder=plian"], "did you mean 'plain'"),
     (["train", "tiny", "--resume", "x"], "--resume takes the run's own recipe"),
-    (["train", "--resume", "x"], "`--init-from x` begins a new run with its weights"),
+    (["train", "--resume", "my x"], "`--init-from 'my x'` begins a new run with its weights"),
     (["train", "tiny", "--init-from", "x"], "no run 'x' in runs"),
     (["train", "tiny", "--backend", "auto", "--execution", "keras"], "expected no other one, got keras"),
     (["diagnose", "tiny", "--unit"], "--unit is about --keras FILE"),
@@ -242,12 +242,13 @@ def test_training_prints_progress_on_stderr_and_its_result_on_stdout(
 
 
 def test_a_run_directory_in_use_is_not_overwritten(kerascnn_command: Command, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "thesis.tex").write_text("mine")
-    done = kerascnn_command("train", "tiny", "--catalog", OWN_CATALOG, "--run-dir", tmp_path / "run")
+    run = tmp_path / "my run"
+    run.mkdir()
+    (run / "thesis.tex").write_text("mine")
+    done = kerascnn_command("train", "tiny", "--catalog", OWN_CATALOG, "--run-dir", run)
     assert done.returncode == 1
-    assert "expected a new or empty run directory" in done.stderr
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+    assert f"expected a new or empty run directory; `kerascnn train --resume '{run}'` goes on" in done.stderr
+    assert [path.name for path in run.iterdir()] == ["thesis.tex"]
 
 
 @pytest.mark.backend
@@ -352,6 +353,14 @@ def test_runs_of_a_state_that_does_not_exist_are_refused(kerascnn_command: Comma
     assert "did you mean 'finished'" in done.stderr
 
 
+def test_a_runs_command_is_shown_as_one_types_it(tmp_path: Path) -> None:
+    command = ["kerascnn", "train", "tiny", "--data-dir", "my data"]
+    run = create_run(tmp_path / "run", own("tiny"), command)
+    shown = CliRunner().invoke(app, ["runs", "show", str(run.path)])
+    assert shown.exit_code == 0, shown.output
+    assert "kerascnn train tiny --data-dir 'my data'" in shown.stdout
+
+
 def test_a_narrow_terminal_wraps_words_and_cuts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [["plain12_standardized", "361.44 M", "pixels that are standardised"], ["a", "1.00 M", "short"]]
     columns = [("model", "left"), ("multiply-adds", "right"), ("summary", "wrapped")]
@@ -383,10 +392,10 @@ def test_last_is_the_newest_run(tmp_path: Path) -> None:
 
 
 def test_watching_a_killed_run_says_how_to_go_on(kerascnn_command: Command, tmp_path: Path) -> None:
-    run = fake_run(tmp_path / "run", accuracy=0.5, state=None)
+    run = fake_run(tmp_path / "my run", accuracy=0.5, state=None)
     watched = kerascnn_command("watch", run.path)
     assert watched.returncode == 0
-    assert f"--resume {run.path}" in watched.stderr
+    assert f"`kerascnn train --resume '{run.path}'` goes on" in watched.stderr
 
 
 def test_a_run_of_another_machine_is_elsewhere_and_is_watched_until_it_leaves(
@@ -411,12 +420,12 @@ def test_a_run_of_another_machine_is_elsewhere_and_is_watched_until_it_leaves(
 
 
 def test_watching_a_run_of_a_machine_that_is_silent_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = fake_run(tmp_path / "run", accuracy=0.5, state=None)
+    run = fake_run(tmp_path / "my run", accuracy=0.5, state=None)
     take_over(run, host="node7")
     monkeypatch.setattr("kerascnn.cli.runs.SILENT_S", 0.0)
     watched = CliRunner().invoke(app, ["watch", str(run.path)])
     assert watched.exit_code == 0
-    assert f"where node7 has gone, `--resume {run.path}` goes on" in " ".join(watched.stderr.split())
+    assert f"where node7 has gone, `kerascnn train --resume '{run.path}'` goes on" in " ".join(watched.stderr.split())
 
 
 def test_watching_an_ended_run_that_another_machine_never_left_ends(kerascnn_command: Command, tmp_path: Path) -> None:

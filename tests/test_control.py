@@ -161,12 +161,12 @@ def test_an_epoch_tells_the_rate_of_its_own_steps_after_a_resume_too(keras: obje
 
 @pytest.mark.backend
 def test_a_finished_run_is_extended(tmp_path: Path, kerascnn_command: Command) -> None:
-    run_dir = tmp_path / "run"
+    run_dir = tmp_path / "my run"
     arguments = ["train", "tiny", "--catalog", OWN_CATALOG, "--run-dir", run_dir, "--limit-train", 100]
     assert kerascnn_command(*arguments).returncode == 0
     noted = kerascnn_command("control", run_dir, "extend", 1)
     assert noted.returncode == 0
-    assert "--resume" in noted.stderr
+    assert f"`kerascnn train --resume '{run_dir}'` does it" in noted.stderr
     assert kerascnn_command("train", "--resume", run_dir).returncode == 0
     summary = open_run(run_dir).summary()
     assert (summary.state, summary.epoch, summary.epochs) == ("finished", 2, 2)

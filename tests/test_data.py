@@ -583,6 +583,32 @@ def test_an_undivided_folder_holds_a_share_out_and_says_so(tmp_path: Path) -> No
     assert (len(more.train), len(more.validation)) == (10, 10)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25])
+@pytest.mark.parametrize("parts", [["."], ["train"], ["train", "val"]])
+def test_a_folders_training_images_are_counted_as_they_are_loaded(
+    tmp_path: Path, parts: list[str], share: float
+) -> None:
+    for part in parts:
+        write_image_folder(tmp_path / part, images=13)
+    (tmp_path / parts[0] / "class0" / "notes.txt").write_text("no image")
+    loaded = datasets.load_dataset(folder_recipe(tmp_path, **{"train.val_split": share}))
+    assert datasets.count_train_images(f"folder:{tmp_path}", share) == len(loaded.train)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_a_known_datasets_training_images_are_counted_as_they_are_loaded(share: float) -> None:
+    whole = {"train.val_split": share, "train.limit_train": 6000}
+    loaded = datasets.load_dataset(load_recipe("tiny", whole, catalog=OWN_CATALOG))
+    assert datasets.count_train_images("fashion_mnist_mini", share) == len(loaded.train)
+
+
+def test_what_is_not_there_is_not_counted(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'cifar10'"):
+        datasets.count_train_images("cifar11", 0.0)
+    with pytest.raises(DatasetError, match="expected a folder of images"):
+        datasets.count_train_images(f"folder:{tmp_path / 'nowhere'}", 0.0)
+
+
 def test_an_image_whose_name_is_no_utf8_is_an_image(tmp_path: Path) -> None:
     write_image_folder(tmp_path, images=2)
     image = next((tmp_path / "class1").iterdir())

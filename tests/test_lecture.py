@@ -20,12 +20,14 @@ from kerascnn.lecture.argument import Budget, Claim, the_argument
 from kerascnn.lecture.curves import Curve, read_curve
 from kerascnn.lecture.folder import LectureFolder, Settings, overrides
 from kerascnn.lecture.report import write_report
+from kerascnn.lecture.running import Watcher, recipe_of, run_lecture
 from kerascnn.lecture.verdicts import Verdict, judge, measure, together
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.compare import flat
 from kerascnn.runs.directory import Run, create_run
-from tests.conftest import GIVE_UP_S, Command, events_of
+from kerascnn.training.session import Options
+from tests.conftest import GIVE_UP_S, Command, events_of, write_image_folder
 
 RULE = the_argument().rule
 QUICK = the_argument().budgets["quick"]
@@ -70,10 +72,10 @@ def curve_of(losses: Sequence[float], state: str = "finished", **options: object
     return read_curve(recorded(losses, **options), state, 10)  # type: ignore[arg-type]
 
 
-AT_CHANCE = [CHANCE + 0.01 * math.sin(step) for step in range(100)]
+AT_CHANCE = [CHANCE + 0.01 * math.sin(step) for step in range(300)]
 FALLING = [CHANCE * (1 - step / 200) for step in range(100)]
 # 3 % below chance at its lowest: neither here nor there.
-BETWEEN = [CHANCE * (1 - 0.03 * min(step, 50) / 50) for step in range(100)]
+BETWEEN = [CHANCE * (1 - 0.03 * min(step, 50) / 50) for step in range(300)]
 
 LEARNS = Claim(kind="learns", words="learns")
 FAILS = Claim(kind="does not learn", words="does not learn")
@@ -138,14 +140,50 @@ def test_a_budget_of_steps_becomes_images_and_epochs() -> None:
     small = overrides(QUICK, recipe, 6_000, 0)
     assert (small["train.epochs"], small["train.limit_train"]) == (4, 75 * 64)
     assert overrides(FULL, recipe, 50_000, 0) == {"train.seed": 0, "train.batch_size": 256}
-    longer = overrides(FULL.model_copy(update={"steps": 1000}), recipe, 50_000, 0)
-    assert (longer["train.epochs"], longer["train.limit_train"]) == (6, 166 * 256)
+    # Where they don't come out even, a few steps more: none too few.
+    longer = overrides(FULL.with_steps(1000), recipe, 50_000, 0)
+    assert (longer["train.epochs"], longer["train.limit_train"]) == (6, 167 * 256)
+
+
+@pytest.mark.parametrize(("images", "epochs", "per_epoch"), [(160, 75, 4), (20, 300, 1)])
+def test_a_folder_of_few_images_is_seen_as_often_as_the_steps_take(
+    tmp_path: Path, images: int, epochs: int, per_epoch: int
+) -> None:
+    write_image_folder(tmp_path, images=images, size=(4, 4))
+    settings = Settings(budget="quick", dataset=f"folder:{tmp_path}")
+    train = recipe_of(the_argument().steps[3], settings, 0).train
+    # A tenth is held out; of less than a batch each epoch is one step.
+    assert (train.epochs, train.limit_train) == (epochs, per_epoch * 64)
 
 
 def test_a_full_run_of_a_few_steps_refutes_nothing() -> None:
     assert Settings(budget="full").the_budget().refutes
     short = Settings(budget="full", steps=20).the_budget()
     assert (short.steps, short.refutes) == (20, False)
+
+
+@pytest.mark.parametrize(
+    ("form", "asked", "took", "decided"),
+    [
+        ("quick", None, 300, True),
+        ("quick", None, 29, False),
+        ("quick", 30, 30, False),
+        ("quick", 400, 400, True),
+        ("quick", 400, 300, False),
+        ("full", None, 300, True),
+        ("full", 400, 400, False),
+    ],
+)
+def test_that_it_does_not_learn_takes_the_forms_own_length(
+    form: str, asked: int | None, took: int, decided: bool
+) -> None:
+    budget = Settings(budget=form, steps=asked).the_budget()
+    judgement = judge(FAILS, curve_of([CHANCE] * took), budget, RULE)
+    assert judgement.verdict == ("as claimed" if decided else "undecided within this budget")
+    assert judgement.measured.behaviour == ("does not learn" if decided else "undecided")
+    assert judgement.words.startswith(f"never below 98 % of chance in {took} steps")
+    learns = judge(LEARNS, curve_of([CHANCE] * took), budget, RULE)
+    assert learns.verdict == ("not as claimed" if budget.refutes else "undecided within this budget")
 
 
 # ── Curves ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -187,12 +225,12 @@ def test_what_a_resume_took_back_does_not_count() -> None:
     ],
 )
 def test_what_a_curve_shows(losses: Sequence[float], state: str, behaviour: str) -> None:
-    assert measure(curve_of(losses, state), RULE).behaviour == behaviour
+    assert measure(curve_of(losses, state), QUICK, RULE).behaviour == behaviour
 
 
 def test_it_learns_from_the_first_step_whose_mean_is_low_enough() -> None:
     slowly = [CHANCE * (1 - step / 600) for step in range(100)]
-    learnt_at = measure(curve_of(slowly), RULE).learnt_at
+    learnt_at = measure(curve_of(slowly), QUICK, RULE).learnt_at
     assert learnt_at is not None
     mean = {step: np.mean(slowly[step - RULE.window : step]) for step in (learnt_at - 1, learnt_at)}
     assert mean[learnt_at] <= RULE.learns_at * CHANCE < mean[learnt_at - 1]
@@ -290,8 +328,8 @@ def test_one_seed_that_contradicts_a_claim_is_enough() -> None:
 # ── The report ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def layers_at(step: int, dead: float) -> ev.LayerStatistics:
-    figures = (1e-3, 2e-3, 1.0)
+def layers_at(step: int, dead: float, first: float = 1e-3) -> ev.LayerStatistics:
+    figures = (first, 2e-3, 1.0)
     return ev.LayerStatistics(
         step=step,
         layers=("conv1", "conv2", "logits"),
@@ -303,8 +341,11 @@ def layers_at(step: int, dead: float) -> ev.LayerStatistics:
     )
 
 
-def made_up_lecture(path: Path) -> LectureFolder:
-    """Step 6 with two seeds, one of which learns though it shouldn't; step 8 on two backends."""
+def made_up_lecture(path: Path, first: float = 1e-3) -> LectureFolder:
+    """Step 6 with two seeds, one of which learns though it shouldn't; step 8 on two backends.
+
+    ``first`` is the first layer's figure.
+    """
     folder = LectureFolder(path)
     folder.begin(Settings(budget="quick", data_note="made up"))
     steps = {step.id: step for step in the_argument().steps}
@@ -312,8 +353,8 @@ def made_up_lecture(path: Path) -> LectureFolder:
     for id_, backend, seed, losses in [*runs, ("8", "tensorflow", 0, FALLING)]:
         one = folder.step_run(steps[id_], backend, seed)
         create_run(one.run.path, load_recipe(one.step.model), ["a test"])
-        events = [*recorded(losses), layers_at(1, 0.0), layers_at(90, 0.75)]
-        events.append(ev.RunEnded(state="finished", message="", step=100, elapsed=100.0, exit_code=0))
+        events = [*recorded(losses), layers_at(1, 0.0, first), layers_at(90, 0.75, first)]
+        events.append(ev.RunEnded(state="finished", message="", step=len(losses), elapsed=100.0, exit_code=0))
         one.run.events_file.write_text("".join(event.model_dump_json() + "\n" for event in events))
     return folder
 
@@ -327,7 +368,7 @@ def test_the_report_puts_claim_beside_measurement(tmp_path: Path) -> None:
     assert "does not learn again" in rows[0]
     assert "**not as claimed** | 2 |" in rows[0]
     assert "**Step 6 is not as claimed.**" in text
-    assert "seed 0: never below 98 % of chance in 100 steps: lowest mean loss" in rows[0]
+    assert "seed 0: never below 98 % of chance in 300 steps: lowest mean loss" in rows[0]
     assert re.search(r"\| 8 \|.*learns: 95 % of chance at step \d+: as claimed.*\|.*as claimed \|", text)
     assert "75 % (step 90)" in text
     assert "made up" in text
@@ -341,11 +382,11 @@ def test_seeds_that_agree_are_told_once(tmp_path: Path) -> None:
         for seed, losses in enumerate({"4": [AT_CHANCE] * 2, "9": [FALLING, FALLING]}.get(step.id, [])):
             one = folder.step_run(step, "torch", seed)
             create_run(one.run.path, load_recipe(step.model), ["a test"])
-            ended = ev.RunEnded(state="finished", message="", step=100, elapsed=100.0, exit_code=0)
+            ended = ev.RunEnded(state="finished", message="", step=len(losses), elapsed=100.0, exit_code=0)
             events = [*recorded(losses), layers_at(1, 0.0), layers_at(90, 1.0), ended]
             one.run.events_file.write_text("".join(event.model_dump_json() + "\n" for event in events))
     text = write_report(folder)[0].read_text()
-    at_chance = r"never below 98 % of chance in 100 steps: lowest mean loss (2\.\d+) and \1, chance 2\.303"
+    at_chance = r"never below 98 % of chance in 300 steps: lowest mean loss (2\.\d+) and \1, chance 2\.303"
     assert re.search(rf"\| {at_chance} \|", text)
     assert re.search(r"\| learns: 95 % of chance at step (\d+) and \1 \|", text)
 
@@ -364,12 +405,13 @@ def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
 
 def test_a_folder_of_images_is_told_by_its_last_name(tmp_path: Path) -> None:
     folder = LectureFolder(tmp_path / "lecture")
-    folder.begin(Settings(budget="quick", dataset=f"folder:{tmp_path / 'secret' / 'photos'}", data_note="<b>mine</b>"))
+    photos = tmp_path / "secret" / "my photos"
+    folder.begin(Settings(budget="quick", dataset=f"folder:{photos}", data_note="<b>mine</b>"))
     one = folder.step_run(the_argument().steps[3], "torch", 1)
     create_run(one.run.path, load_recipe(one.step.model), ["a test"])
     markdown, page = write_report(folder)
     assert (
-        "kerascnn lecture run --quick --backend torch --seeds 2 --only 4 --dataset folder:photos"
+        "kerascnn lecture run --quick --backend torch --seeds 2 --only 4 --dataset 'folder:my photos'"
         in markdown.read_text()
     )
     assert "secret" not in markdown.read_text() + page.read_text()
@@ -384,10 +426,53 @@ def test_networks_that_should_learn_and_are_at_chance_are_told_beside_those_that
             one = folder.step_run(step, "torch", 0)
             create_run(one.run.path, load_recipe(step.model), ["a test"])
             events = [*recorded(AT_CHANCE), layers_at(1, 0.0), layers_at(90, 1.0)]
-            events.append(ev.RunEnded(state="finished", message="", step=100, elapsed=100.0, exit_code=0))
+            events.append(ev.RunEnded(state="finished", message="", step=300, elapsed=100.0, exit_code=0))
             one.run.events_file.write_text("".join(event.model_dump_json() + "\n" for event in events))
     text = write_report(folder)[0].read_text()
     assert "not only step 4, which the lecture has failing, but also steps 2 and 7b, which it has learning" in text
+
+
+@pytest.mark.parametrize("norm", [math.inf, math.nan])
+def test_a_layers_figure_that_is_no_number_is_left_out_of_the_pictures(tmp_path: Path, norm: float) -> None:
+    folder = made_up_lecture(tmp_path / "lecture", first=norm)
+    markdown, _ = write_report(folder)
+    for name in ("gradients-torch.svg", "between-images-torch.svg"):
+        picture = (folder.path / name).read_text()
+        assert picture.startswith("<svg")
+        assert not re.search(r"\b(nan|inf)\b", picture)
+    assert "| 8 | `plain12_bn` | – | – | 1 |" in markdown.read_text()
+
+
+def test_a_loss_that_is_no_number_is_left_out_of_the_curves(tmp_path: Path) -> None:
+    folder = made_up_lecture(tmp_path / "lecture")
+    run = folder.step_run(the_argument().chosen(["8"])[0], "torch", 0).run
+    lines = run.events_file.read_text().splitlines()
+    written = [ev.parse_event(line) for line in lines]
+    place = next(n for n, event in enumerate(written) if isinstance(event, ev.StepDone) and event.step == 60)
+    for value in (math.nan, math.inf):
+        lines[place] = written[place].model_copy(update={"loss": value, "mean_loss": value}).model_dump_json()
+        run.events_file.write_text("\n".join(lines) + "\n")
+        write_report(folder)
+        assert (folder.path / "curves-torch.svg").read_text().startswith("<svg")
+
+
+def test_a_report_of_fewer_steps_says_what_that_leaves_open(tmp_path: Path) -> None:
+    texts = []
+    for steps in (30, 300):
+        folder = LectureFolder(tmp_path / str(steps))
+        folder.begin(Settings(budget="quick", steps=steps))
+        one = folder.step_run(the_argument().chosen(["4"])[0], "torch", 0)
+        create_run(one.run.path, load_recipe(one.step.model), ["a test"])
+        # Several equal epochs may be a few steps more.
+        ended = ev.RunEnded(state="finished", message="", step=steps + 6, elapsed=9.0, exit_code=0)
+        events = [*recorded([CHANCE] * (steps + 6)), layers_at(1, 0.0), ended]
+        one.run.events_file.write_text("".join(event.model_dump_json() + "\n" for event in events))
+        texts.append(write_report(folder)[0].read_text())
+        assert f"up to {steps + 6} steps a network" in texts[-1]
+    assert "**undecided within this budget**" in texts[0]
+    assert "that is undecided here, whatever is claimed of it" in texts[0]
+    assert "**as claimed**" in texts[1]
+    assert "whatever is claimed of it" not in texts[1]
 
 
 def test_the_same_runs_give_the_same_report(tmp_path: Path) -> None:
@@ -436,6 +521,25 @@ def test_a_folder_holds_one_lecture(tmp_path: Path, kerascnn_command: Command) -
     assert "another process runs this lecture" in second.stderr
 
 
+def test_a_folder_without_a_training_says_how_to_begin_one(tmp_path: Path, kerascnn_command: Command) -> None:
+    LectureFolder(tmp_path / "my lecture").begin(Settings(budget="quick"))
+    done = kerascnn_command("lecture", "report", "my lecture")
+    assert done.returncode == 2
+    assert "`kerascnn lecture run --dir 'my lecture'` does" in done.stderr
+
+
+def test_a_folder_of_images_is_trained_on_for_all_steps(tmp_path: Path, kerascnn_command: Command) -> None:
+    write_image_folder(tmp_path / "photos", images=40, size=(28, 28))
+    command = ["lecture", "run", "--dir", tmp_path / "lecture", "--dataset", "folder:photos", "--only", "4"]
+    done = kerascnn_command(*command, "--steps", "6", "--backend", "torch")
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "lecture").glob("runs/*/*")
+    assert (events_of(run)[-1]["state"], events_of(run)[-1]["step"]) == ("finished", 6)
+    # Without a tenth of 80 images there is one batch an epoch.
+    assert len(events_of(run, "epoch")) == 6
+    assert "as claimed" not in (tmp_path / "lecture" / "lecture.md").read_text().partition("## Step by step")[0]
+
+
 def begun(place: Path, start_command: Start, *more: str) -> tuple[subprocess.Popen[str], Path]:
     """A lecture of one small step, a few steps into its training."""
     command = ["lecture", "run", "--dir", str(place), "--dataset", "fashion_mnist_mini", "--offline", "--only", "1"]
@@ -464,6 +568,32 @@ def test_a_training_outlives_a_killed_lecture_and_is_taken_up_again(
     assert done.returncode == 0, done.stderr
     assert len(events_of(run, "run started")) == 1
     assert "| 1 | 2 conv" in (tmp_path / "lecture" / "lecture.md").read_text()
+
+
+def test_ctrl_c_ends_a_training_that_was_taken_up(
+    tmp_path: Path, kerascnn_command: Command, start_command: Start
+) -> None:
+    place = tmp_path / "lecture"
+    process, run = begun(place, start_command, "--backend", "torch")
+    process.kill()
+    process.communicate()
+    assert Run(run).owner() is not None
+
+    class CtrlC(Watcher):
+        def sees(self, event: ev.Event) -> None:
+            raise KeyboardInterrupt
+
+    steps = the_argument().chosen(["1"])
+    with pytest.raises(KeyboardInterrupt):
+        run_lecture(LectureFolder(place), steps, 1, Options(backend="torch", download=False), "torch", CtrlC())
+    assert Run(run).owner() is None
+    assert [event["kind"] for event in events_of(run)[-2:]] == ["checkpoint", "run ended"]
+    ended = events_of(run)[-1]
+    assert (ended["state"], ended["step"] < 60) == ("stopped", True)
+    command = ["lecture", "run", "--dir", place, "--dataset", "fashion_mnist_mini", "--offline", "--only", "1"]
+    done = kerascnn_command(*command, "--steps", "60", "--backend", "torch")
+    assert done.returncode == 0, done.stderr
+    assert [event["step"] for event in events_of(run, "resumed")] == [ended["step"]]
 
 
 def test_a_training_that_is_killed_is_named_and_goes_on(tmp_path: Path, start_command: Start) -> None:
@@ -495,7 +625,8 @@ def test_three_steps_are_trained_judged_and_reported(tmp_path: Path, kerascnn_co
     verdicts = {one["step"]: one for one in json.loads(kerascnn_command("lecture", "report", place, "--json").stdout)}
     assert verdicts["1"]["behaviour"] != "learns"
     assert verdicts["1"]["verdict"] == "undecided within this budget"
-    assert verdicts["4"]["verdict"] == "as claimed"
+    # In so few steps nothing is known to fail.
+    assert (verdicts["4"]["behaviour"], verdicts["4"]["verdict"]) == ("undecided", "undecided within this budget")
     assert verdicts["8"]["verdict"] == "as claimed"
     # It was ended as soon as it had learnt.
     stopped = Path(verdicts["8"]["run_dir"])

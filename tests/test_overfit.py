@@ -283,13 +283,14 @@ def test_wrong_usage_is_exit_code_2(kerascnn_command: Command, tmp_path: Path, w
 
 
 @pytest.mark.backend
-def test_the_command_ends_with_0_where_the_batch_is_memorised(keras: Any, tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, [*arguments(train__optimizer__learning_rate=0.01), "--images", "4"])
+def test_the_command_ends_with_0_where_the_batch_is_memorised(keras: Any, backend: str, tmp_path: Path) -> None:
+    places = ["--backend", backend, "--data-dir", "."]
+    done = CliRunner().invoke(app, [*arguments(train__optimizer__learning_rate=0.01), "--images", "4", *places])
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("memorised: 4 of 4 images right after ")
     assert "chance is ln 10 = 2.3026" in done.stdout
     assert f"kerascnn train tiny --catalog {OWN_CATALOG} --set " in done.stdout
-    assert "--set train.optimizer.learning_rate=0.01" in done.stdout
+    assert done.stdout.endswith(f"--set train.optimizer.learning_rate=0.01 {' '.join(places)}\n")
     assert "step 1/500 loss" in done.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
@@ -214,12 +215,12 @@ def test_the_command_shows_the_curve_and_the_option_to_take(keras: Any, tmp_path
 
 
 @pytest.mark.backend
-def test_where_nothing_is_learnt_the_command_points_at_the_diagnosis(keras: Any) -> None:
+def test_where_nothing_is_learnt_the_command_points_at_the_diagnosis(keras: Any, backend: str) -> None:
     sets = [word for key, value in DEEP_SIGMOID.items() for word in ("--set", f"{key}={value}")]
-    done = command("--steps", 20, "--batch-size", 10, *sets)
+    done = command("--steps", 20, "--batch-size", 10, *sets, "--backend", backend, "--data-dir", ".")
     assert done.exit_code == 1, done.output
     assert "flat: at no rate does the loss come below chance" in done.stdout
-    assert "kerascnn diagnose tiny" in done.stdout
+    assert re.search(rf"kerascnn diagnose tiny .* --backend {backend} --data-dir \.\. A deep", done.stdout)
     assert "kerascnn train" not in done.stdout
 
 

@@ -30,6 +30,7 @@ from kerascnn.diagnosis.rules import the_rules
 from kerascnn.errors import RecipeError, UsageError
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
+from kerascnn.training.session import Options
 from tests.conftest import GIVE_UP_S, OWN_CATALOG
 
 pytestmark = pytest.mark.backend
@@ -343,6 +344,12 @@ def test_the_printed_command_and_entry_mean_the_changed_recipe(tmp_path: Path) -
     assert load_recipe("tiny_fixed", catalog=own).model_dump(exclude={"name"}) == expected.model_dump(exclude={"name"})
 
 
+def test_the_printed_command_has_the_backend_and_the_data_that_were_asked_for() -> None:
+    both = repeated("train", "tiny", {}, None, Options(backend="jax", data_dir=Path("my data")))
+    assert both == "kerascnn train tiny --backend jax --data-dir 'my data'"
+    assert repeated("train", "tiny", {}, None, Options()) == "kerascnn train tiny"
+
+
 def test_on_windows_a_command_is_quoted_as_its_shell_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as windows:
         windows.setattr(sys, "platform", "win32")
@@ -370,14 +377,15 @@ def diagnose(*options: object, **changes: Any) -> Any:
     return CliRunner().invoke(app, arguments(*options, **changes))
 
 
-def test_a_broken_network_is_fixed_and_the_printed_change_trains(keras: Any) -> None:
-    shown = diagnose("--steps", 200, "--batch-size", 32, **DEEP)
+def test_a_broken_network_is_fixed_and_the_printed_change_trains(keras: Any, backend: str) -> None:
+    shown = diagnose("--steps", 200, "--batch-size", 32, "--backend", backend, "--data-dir", ".", **DEEP)
     assert shown.exit_code == 0, shown.output
     assert "it does not learn: vanishing gradient" in shown.stdout
     row = next(line for line in shown.stdout.splitlines() if line.startswith("ReLU instead"))
     assert row.endswith("learns")
     line = next(line for line in shown.stdout.splitlines() if line.strip().startswith("kerascnn train"))
     words = shlex.split(line)[1:]
+    assert words[-4:] == ["--backend", backend, "--data-dir", "."]
     trained = CliRunner().invoke(
         app, [*words, "--offline", "--run-dir", "run", "--json", "--set", "train.limit_train=3000", "--epochs", "2"]
     )
@@ -392,12 +400,14 @@ def test_what_does_not_help_is_reported_as_such(keras: Any, monkeypatch: pytest.
     monkeypatch.setattr("kerascnn.diagnosis.repair.MOST_TRAININGS", 3)
     shown = diagnose("--steps", 20, "--batch-size", 32, "--json", train__scaling="none", **ENORMOUS)
     assert shown.exit_code == 1, shown.output
-    repair = json.loads(shown.stdout)["repair"]
+    found = json.loads(shown.stdout)
+    assert (found["model"], found["dataset"]) == ("tiny", "fashion_mnist_mini")
+    repair = found["repair"]
     assert (repair["works"], repair["changes"], repair["interrupted"]) == (False, None, False)
     first = repair["trials"][0]
     assert first["changes"] == {"train.scaling": "standardize"}
     assert [one["outcome"] for one in first["trainings"]] == ["diverges"]
-    assert first["trainings"][0]["loss"] in ("nan", "inf")
+    assert first["trainings"][0]["loss"] in ("NaN", "Infinity")
     assert len(repair["trials"]) == 2
     assert repair["steps"] == sum(one["steps"] for trial in repair["trials"] for one in trial["trainings"])
 

@@ -981,7 +981,7 @@ def test_a_signal_saves_a_checkpoint_and_says_how_to_go_on(
 ) -> None:
     if signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
         pytest.skip("the tests run under nohup")
-    run_dir = tmp_path / "run"
+    run_dir = tmp_path / "my run"
     process = start_command(
         "train", "tiny", "--catalog", OWN_CATALOG, "--run-dir", run_dir, "--epochs", 500, "--limit-train", 6000
     )
@@ -989,7 +989,7 @@ def test_a_signal_saves_a_checkpoint_and_says_how_to_go_on(
     process.send_signal(getattr(signal, name))
     _, said = process.communicate(timeout=GIVE_UP_S)
     assert process.returncode == code
-    assert f"--resume {run_dir}" in said
+    assert f"`kerascnn train --resume '{run_dir}'` goes on" in said
     assert "Traceback" not in said
     events = events_of(run_dir)
     assert [events[-2]["kind"], events[-1]["kind"]] == ["checkpoint", "run ended"]

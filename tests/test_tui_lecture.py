@@ -287,6 +287,12 @@ async def test_a_lecture_that_hasnt_begun_shows_its_argument(tmp_path: Path) -> 
         assert app.said[-1] == "nothing is under way"
 
 
+async def test_the_command_for_a_step_names_another_folder_as_one_types_it(tmp_path: Path) -> None:
+    app = host(tmp_path, places=Places(tmp_path / "runs", lecture_dir=Path("my lecture")))
+    async with app.run_test(size=(200, 60)) as pilot:
+        assert "`kerascnn lecture run --dir 'my lecture' --only 1`" in await seen(app, pilot)
+
+
 async def test_a_damaged_folder_is_told_of_and_not_trained_in(tmp_path: Path) -> None:
     folder = a_lecture(tmp_path / "lecture-quick")
     folder.settings_file.write_text('{"budget": "huge"}')

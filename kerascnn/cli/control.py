@@ -12,6 +12,7 @@ from kerascnn.errors import RunError
 from kerascnn.runs import control as asking
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import RUNS_FOLDER, find_run
+from kerascnn.wording import resume_command
 
 
 def control(
@@ -27,7 +28,7 @@ def control(
     owner, host = run.holder()
     asking.ask(run, asked)
     if owner is None:
-        say(f"noted; {asking.perhaps_there(host)}`kerascnn train --resume {run.path}` does it")
+        say(f"noted; {asking.perhaps_there(host)}`{resume_command(run.path)}` does it")
         return
     confirmed = asking.wait_until_applied(run, asked, offset)
     if confirmed is None:

@@ -14,6 +14,7 @@ from kerascnn.cli import options as common
 from kerascnn.cli.output import print_json, print_table, say
 from kerascnn.cli.progress import counted
 from kerascnn.cli.repair import repair
+from kerascnn.data.dataset import absolute
 from kerascnn.diagnosis import BATCH_SIZE, STEPS
 from kerascnn.diagnosis.rules import the_rules
 from kerascnn.diagnosis.subjects import Examiner, diagnose_file
@@ -75,7 +76,7 @@ def diagnose(
                 watch=shown.one_batch,
                 tell=say,
             )
-        _show(found, as_json=as_json)
+        _show(found, str(file), absolute(dataset), as_json=as_json)
         raise typer.Exit(0 if found.healthy else 1)
     if unit:
         raise UsageError("--unit is about --keras FILE; a MODEL scales its pixels itself: --set train.scaling=…")
@@ -95,16 +96,16 @@ def diagnose(
     with _shown(steps) as shown:
         found = examiner.diagnose(recipe, shown.event, watch=shown.one_batch)
     if not fix:
-        _show(found, as_json=as_json)
+        _show(found, recipe.name, recipe.dataset, as_json=as_json)
         raise typer.Exit(0 if found.healthy else 1)
     if not as_json:
         _print(found)
-    raise typer.Exit(repair(recipe, found, examiner, changes, catalog, as_json=as_json))
+    raise typer.Exit(repair(recipe, found, examiner, changes, catalog, options, as_json=as_json))
 
 
-def _show(found: Diagnosis, *, as_json: bool) -> None:
+def _show(found: Diagnosis, model: str, dataset: str, *, as_json: bool) -> None:
     if as_json:
-        print_json(found.to_dict())
+        print_json({"model": model, "dataset": dataset, **found.to_dict()})
     else:
         _print(found)
 

@@ -19,7 +19,7 @@ from kerascnn.lecture.running import Place, Watcher, recipe_of, run_lecture
 from kerascnn.runs import events as ev
 from kerascnn.training import session
 from kerascnn.training.signals import Interruption, Signals
-from kerascnn.wording import duration
+from kerascnn.wording import command_line, duration
 
 app = typer.Typer(
     help="The lecture that the zoo grew from: its argument, trained, claim beside measurement.",
@@ -99,7 +99,8 @@ def report(
     settings = place.settings()
     shown = [place.show(one, settings) for one in place.step_runs(the_argument())]
     if not shown:
-        raise UsageError(f"{folder}: no step has been trained yet; `kerascnn lecture run --dir {folder}` does")
+        command = command_line(["kerascnn", "lecture", "run", "--dir", str(folder)])
+        raise UsageError(f"{folder}: no step has been trained yet; `{command}` does")
     _write(place)
     if as_json:
         print_json([_as_json(one) for one in shown])

@@ -68,7 +68,7 @@ def lr_find(
         print_json({"model": recipe.name, "dataset": recipe.dataset, **found.to_dict()})
     else:
         whole = common.whole_changes(recipe, changes, catalog)
-        _print(recipe, found, lambda command, more: repeated(command, recipe.name, {**whole, **more}, catalog))
+        _print(recipe, found, lambda command, more: repeated(command, recipe.name, {**whole, **more}, catalog, options))
     raise typer.Exit(1 if found.flat else 0)
 
 

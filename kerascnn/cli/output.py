@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.cells import cell_len
@@ -14,6 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kerascnn.wording import command_line
+
+if TYPE_CHECKING:
+    from kerascnn.training.session import Options
 
 # Piped output is for programs: never wrapped at a width that nobody chose.
 PIPE_WIDTH = 10_000
@@ -69,8 +72,10 @@ def print_fact(console: Console, key: str, value: str, width: int) -> None:
     console.print(Text.assemble("  ", (f"{key:<{width}}", "dim"), value), soft_wrap=True)
 
 
-def repeated(command: str, name: str, changes: Mapping[str, Any], catalog: Path | None) -> str:
-    """A command about a changed network, as one types it."""
+def repeated(
+    command: str, name: str, changes: Mapping[str, Any], catalog: Path | None, options: Options | None = None
+) -> str:
+    """A command about a changed network, as one types it, with the backend and the data folder of ``options``."""
     # Here, because `kerascnn --help` does without recipes, and what they import.
     from kerascnn.catalog import nested
     from kerascnn.runs.compare import flat
@@ -78,4 +83,7 @@ def repeated(command: str, name: str, changes: Mapping[str, Any], catalog: Path 
     words = ["kerascnn", command, name, *(["--catalog", str(catalog)] if catalog is not None else [])]
     for key, value in flat(nested(changes)).items():
         words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    if options is not None:
+        words += ["--backend", options.backend] if options.backend is not None else []
+        words += ["--data-dir", str(options.data_dir)] if options.data_dir is not None else []
     return command_line(words)

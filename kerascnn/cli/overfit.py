@@ -66,7 +66,7 @@ def overfit(
     if as_json:
         print_json(_plain(recipe, found))
     else:
-        training = repeated("train", recipe.name, whole_changes(recipe, changes, catalog), catalog)
+        training = repeated("train", recipe.name, whole_changes(recipe, changes, catalog), catalog, options)
         typer.echo("\n".join(_sentences(recipe, found, training)))
     raise typer.Exit(0 if found.memorised else 1)
 

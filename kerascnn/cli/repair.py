@@ -16,6 +16,7 @@ from kerascnn.diagnosis.repair import MOST_TRAININGS, Repair, Training, Trial, n
 from kerascnn.diagnosis.subjects import Examiner
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
+from kerascnn.training.session import Options
 from kerascnn.wording import percent
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def repair(
     examiner: Examiner,
     changes: Mapping[str, Any],
     catalog: Path | None,
+    options: Options,
     *,
     as_json: bool,
 ) -> int:
@@ -41,6 +43,7 @@ def repair(
         examiner: trains changed recipes.
         changes: the command's changes of the network in the catalog.
         catalog: the user's own.
+        options: the command's, which the one that is printed repeats.
         as_json: print one JSON object of both.
     """
     trials: list[Trial] = []
@@ -57,12 +60,13 @@ def repair(
         interrupted = True
     repaired = Repair(tuple(trials))
     if as_json:
-        print_json({**found.to_dict(), "repair": {**repaired.to_dict(), "interrupted": interrupted}})
+        content = {"model": recipe.name, "dataset": recipe.dataset, **found.to_dict()}
+        print_json({**content, "repair": {**repaired.to_dict(), "interrupted": interrupted}})
     elif not needs_repair(found):
         needed = f" yet: --steps {found.steps_for_a_verdict} would tell" if found.undecided else ""
         typer.echo(f"\nnothing to fix{needed}")
     else:
-        _print(repaired, recipe, found, changes, catalog)
+        _print(repaired, recipe, found, changes, catalog, options)
     if interrupted:
         return 130
     return 0 if not needs_repair(found) or repaired.solution is not None else 1
@@ -78,7 +82,12 @@ def _in_words(training: Training) -> str:
 
 
 def _print(
-    repaired: Repair, recipe: Recipe, found: Diagnosis, changes: Mapping[str, Any], catalog: Path | None
+    repaired: Repair,
+    recipe: Recipe,
+    found: Diagnosis,
+    changes: Mapping[str, Any],
+    catalog: Path | None,
+    options: Options,
 ) -> None:
     if not repaired.trials:
         typer.echo("\nno remedy was tried: none is a change of this recipe")
@@ -101,7 +110,7 @@ def _print(
     if (solution := repaired.solution) is not None:
         typer.echo(f"\nit learns with: {solution.candidate}")
         together = {**whole_changes(recipe, changes, catalog), **solution.candidate.changes}
-        typer.echo(f"   {repeated('train', recipe.name, together, catalog)}")
+        typer.echo(f"   {repeated('train', recipe.name, together, catalog, options)}")
         typer.echo(f"\nas an entry of a catalog:\n\n{entry(recipe.name, together)}", nl=False)
     elif (nearest := repaired.nearest) is not None:
         typer.echo(f"\nnothing works; nearest comes: {nearest.candidate} ({_in_words(nearest.trainings[-1])})")

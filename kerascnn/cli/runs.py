@@ -17,7 +17,7 @@ from kerascnn.errors import UsageError, nearest
 from kerascnn.runs import directory
 from kerascnn.runs import events as ev
 from kerascnn.runs.compare import recipe_differences
-from kerascnn.wording import duration, percent
+from kerascnn.wording import command_line, duration, percent, resume_command
 
 if TYPE_CHECKING:
     from kerascnn.training.verify import Verification
@@ -186,9 +186,10 @@ def watch(
     if state == "failed":
         say(f"failed: {run.result().get('message', 'no reason recorded')}")
     if state == "killed":
-        say(f"the process that worked on {run.path} is gone; `kerascnn train --resume {run.path}` goes on")
+        say(f"the process that worked on {run.path} is gone; `{resume_command(run.path)}` goes on")
     if state == "elsewhere":
-        say(f"nothing new for {SILENT_S / 60:.0f} minutes; where {host} has gone, `--resume {run.path}` goes on")
+        minutes = f"{SILENT_S / 60:.0f} minutes"
+        say(f"nothing new for {minutes}; where {host} has gone, `{resume_command(run.path)}` goes on")
 
 
 def _print_verification(found: Verification) -> None:
@@ -230,7 +231,7 @@ def _print_run(run: dict[str, Any]) -> None:
         "execution": environment.get("execution", "–"),
         "dataset": environment.get("dataset", {}).get("where", run["dataset"]),
         "time": duration(run["seconds"]),
-        "command": " ".join(environment.get("command", [])),
+        "command": command_line(environment.get("command", [])),
     }
     for key, value in rows.items():
         print_fact(console, key, value, 10)

@@ -32,6 +32,7 @@ from kerascnn.recipe import Recipe
 from kerascnn.runs.directory import RUNS_FOLDER, Run, check_free, find_run, new_run_path
 from kerascnn.training import session
 from kerascnn.training.backend import choose_backend_for_run
+from kerascnn.wording import command_line
 
 STARTED_WITHIN_S = 30.0
 # What makes a child outlive its parent's terminal.
@@ -102,7 +103,7 @@ def train(
         if changes or any(other is not None for other in (model, run_dir, init_from, catalog)):
             raise UsageError(
                 "--resume takes the run's own recipe: expected no MODEL, --catalog, --run-dir or changes beside it; "
-                f"`--init-from {resume}` begins a new run with its weights"
+                f"`{command_line(['--init-from', resume])}` begins a new run with its weights"
             )
         if backend == AUTO:
             raise UsageError("--backend auto chooses for a new run; --resume takes the run's own backend")

@@ -303,7 +303,7 @@ def split_off_validation(dataset: Dataset, share: float) -> Dataset:
     if not share:
         return dataset
     order = chosen_order(len(dataset.train))
-    held = max(1, round(share * len(order)))
+    held = _held_out(len(order), share)
     if held >= len(order):
         raise DatasetError(f"{dataset.name}: a split of {share} leaves none of {len(order)} images for training")
     return replace(
@@ -311,6 +311,10 @@ def split_off_validation(dataset: Dataset, share: float) -> Dataset:
         train=Subset(dataset.train, np.sort(order[held:])),
         validation=Subset(dataset.train, np.sort(order[:held])),
     )
+
+
+def _held_out(images: int, share: float) -> int:
+    return max(1, round(share * images)) if share else 0
 
 
 def adapt_to(dataset: Dataset, recipe: Recipe) -> Dataset:
@@ -379,6 +383,23 @@ def classes_of(name: str) -> int | None:
         names = classes_in(folder_path(name))
         return None if names is None else len(names)
     return None
+
+
+def count_train_images(name: str, val_split: float) -> int:
+    """How many images there are to train on, beside those that are held out for validation; nothing is decoded.
+
+    Raises:
+        UnknownNameError: no dataset has this name.
+        UsageError: the name of a folder without its path, or with one in the home of nobody.
+        DatasetError: as :func:`kerascnn.data.folder.list_folder`.
+    """
+    if is_folder(name):
+        listing = list_folder(folder_path(name))
+        images = len(listing.train.images)
+        val_split = val_split or (0.0 if listing.validation.images else DEFAULT_VAL_SPLIT)
+    else:
+        images = known_dataset(name).train_images
+    return images - _held_out(images, val_split)
 
 
 def folder_size(path: Path) -> int:

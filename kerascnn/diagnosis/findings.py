@@ -65,10 +65,10 @@ class Finding:
         return replace(self, remedies=remedies)
 
     def to_dict(self) -> dict[str, Any]:
-        """The finding as plain values; a number that JSON lacks is a text, as in the events."""
+        """The finding as plain values, numbers by :func:`kerascnn.runs.events.json_number`."""
         return {
             **asdict(self),
-            "evidence": [{**asdict(one), "value": _plain(one.value)} for one in self.evidence],
+            "evidence": [{**asdict(one), "value": ev.json_number(one.value)} for one in self.evidence],
             "remedies": [
                 {"name": one.name, "words": one.words, "solution": one.solution, "changes": dict(one.changes)}
                 for one in self.remedies
@@ -94,23 +94,40 @@ def find(record: Record, *, warn: bool = True) -> list[Finding]:
     rules = the_rules()
     stuck = _stuck(record, rules.gate)
     if stuck is None:
-        warnings = (_finding(rule, record, rules, ()) for rule in rules.rules if warn and rule.warns)
-        return [warning for warning in warnings if warning is not None][:1]
+        risks = (_warning(rule, record, rules) for rule in rules.rules if rule.warns)
+        return [risk for risk in risks if risk is not None][:1] if warn else []
+    causes, may_heal = _causes(record, rules, stuck)
+    if may_heal and not causes:
+        return may_heal[:1] if warn else []
+    return causes[:MOST_CAUSES] or [_unknown(record, rules, stuck)]
+
+
+def _causes(record: Record, rules: Rules, stuck: tuple[Evidence, ...]) -> tuple[list[Finding], list[Finding]]:
+    """Verdicts with their causes, and warnings of what may still heal, each the likeliest first."""
+    has_relapsed = _has_relapsed(record, rules)
     causes: dict[str, Finding] = {}
-    healing: list[Finding] = []
-    relapsed = any(rule.relapse and _finding(rule, record, rules, ()) for rule in rules.rules)
+    may_heal: list[Finding] = []
     for rule in rules.rules:
-        passed = (relapsed and rule.overcome) or (healing and rule.yields)
-        if rule.explains and rule.name not in causes and not passed:
-            patient = rule.heals and record.epochs < rules.gate.patience
-            cause = _finding(rule, record, rules, () if patient else stuck)
-            if cause is not None and patient:
-                healing.append(cause)
-            elif cause is not None:
-                causes[rule.name] = cause
-    if healing and not causes:
-        return healing[:1] if warn else []
-    return list(causes.values())[:MOST_CAUSES] or [_unknown(record, rules, stuck)]
+        # Several rules may tell of one cause by different figures.
+        if not rule.explains or rule.name in causes:
+            continue
+        if (has_relapsed and rule.overcome) or (may_heal and rule.yields):
+            continue
+        if _may_still_heal(rule, record, rules.gate):
+            warning = _warning(rule, record, rules)
+            may_heal += [warning] if warning is not None else []
+        elif (cause := _finding(rule, record, rules, stuck)) is not None:
+            causes[rule.name] = cause
+    return list(causes.values()), may_heal
+
+
+def _has_relapsed(record: Record, rules: Rules) -> bool:
+    """Whether the network had left chance before it came to be stuck."""
+    return any(rule.relapse and _warning(rule, record, rules) is not None for rule in rules.rules)
+
+
+def _may_still_heal(rule: Rule, record: Record, gate: Gate) -> bool:
+    return rule.heals and record.epochs < gate.patience
 
 
 def _stuck(record: Record, gate: Gate) -> tuple[Evidence, ...] | None:
@@ -147,6 +164,11 @@ def _worse_than_chance(window: Window, record: Record, gate: Gate) -> bool:
         return False
     wrong = window.accuracy <= gate.worse_accuracy * record.chance.accuracy
     return times_chance > gate.enormous_loss or (wrong and times_chance > gate.worse_loss)
+
+
+def _warning(rule: Rule, record: Record, rules: Rules) -> Finding | None:
+    """The rule's finding, where all its conditions hold, as a risk."""
+    return _finding(rule, record, rules, ())
 
 
 def _finding(rule: Rule, record: Record, rules: Rules, stuck: tuple[Evidence, ...]) -> Finding | None:
@@ -219,7 +241,3 @@ def _advice(names: tuple[str, ...], rules: Rules, record: Record) -> Iterator[Ad
 
 def _is_new(remedy: Remedy, architecture: Architecture) -> bool:
     return remedy.unless is None or not architecture.has(remedy.unless)
-
-
-def _plain(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +64,7 @@ class Diagnosis:
         return len(self.losses)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """All of it as plain values, numbers by :func:`kerascnn.runs.events.json_number`."""
         return {
             "healthy": self.healthy,
             "undecided": self.undecided,
@@ -73,11 +72,14 @@ class Diagnosis:
             "findings": [finding.to_dict() for finding in self.findings],
             "steps": self.steps,
             "batch_size": self.batch_size,
-            "losses": [value if math.isfinite(value) else str(value) for value in self.losses],
+            "losses": [ev.json_number(value) for value in self.losses],
             "accuracies": list(self.accuracies),
             "chance": {"loss": self.chance.loss, "accuracy": self.chance.accuracy},
-            "input": {"mean": self.architecture.input_mean, "deviation": self.architecture.input_deviation},
-            "label_score": self.label_score,
+            "input": {
+                "mean": ev.json_number(self.architecture.input_mean),
+                "deviation": ev.json_number(self.architecture.input_deviation),
+            },
+            "label_score": None if self.label_score is None else ev.json_number(self.label_score),
             "one_batch": None if self.one_batch is None else _one_batch_of(self.one_batch),
             "signals": [look.model_dump(mode="json", exclude={"kind", "time"}) for look in self.signals],
         }
@@ -88,6 +90,6 @@ def _one_batch_of(found: Overfit) -> dict[str, Any]:
         "verdict": found.verdict,
         "images": found.images,
         "steps": found.steps,
-        "loss": found.loss if math.isfinite(found.loss) else str(found.loss),
+        "loss": ev.json_number(found.loss),
         "accuracy": found.accuracy,
     }

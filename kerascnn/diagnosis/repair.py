@@ -16,6 +16,7 @@ from kerascnn.diagnosis.measures import FROM_ZERO
 from kerascnn.diagnosis.rules import Value, the_rules
 from kerascnn.errors import RecipeError
 from kerascnn.recipe import Recipe
+from kerascnn.runs import events as ev
 from kerascnn.runs.compare import flat
 
 if TYPE_CHECKING:
@@ -94,15 +95,12 @@ class Trial:
         return max(one.loss if math.isfinite(one.loss) else math.inf for one in self.trainings)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values; a number that JSON lacks is a text."""
+        """All of it as plain values, numbers by :func:`kerascnn.runs.events.json_number`."""
         return {
             "remedies": [words for words, _ in self.candidate.remedies],
             "changes": self.candidate.changes,
             "works": self.works,
-            "trainings": [
-                {**asdict(one), "loss": one.loss if math.isfinite(one.loss) else str(one.loss)}
-                for one in self.trainings
-            ],
+            "trainings": [{**asdict(one), "loss": ev.json_number(one.loss)} for one in self.trainings],
             "causes": [finding.rule for finding in self.found.findings if finding.severity == "verdict"],
         }
 

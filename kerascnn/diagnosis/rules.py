@@ -45,20 +45,34 @@ class Rule(_Data):
     """What a symptom is known by, what it is caused by, and what helps."""
 
     name: str
+    """Of the cause. Rules of one name tell of it by different figures; the first that holds is told."""
     symptom: str
+    """What a warning says of the network; a verdict says what the gate has seen."""
     when: tuple[Condition, ...] = Field(min_length=1)
+    """All of these figures must be beyond their thresholds. The first one's layer is the finding's."""
     activations: tuple[str, ...] = ()
     """Holds only for networks with one of these; for all where none is named."""
     cause: str
+    """In words: {value}, {layer} and {step} are those of the first figure; {activation}, {initializer} and {rate} the
+    network's."""
     source: str
+    """Where the threshold comes from."""
     warns: bool = False
+    """Told before the gate opens, from the first step on, as a risk."""
     explains: bool = False
+    """Told as the cause once the gate says that nothing is learnt."""
     heals: bool = False
+    """A network with this may leave chance by itself, if late: for the gate's ``patience`` it is only a warning."""
     yields: bool = False
+    """Isn't told where a rule before it holds that ``heals`` and may still do so."""
     relapse: bool = False
+    """Holds where the network had been below the gate's ``loss_share`` of chance: one that is stuck has come back."""
     overcome: bool = False
+    """Isn't the cause where a rule of ``relapse`` holds: a network that leaves chance has overcome this."""
     chain: tuple[Link, ...] = ()
+    """What else belongs to the cause, told in this order where it holds."""
     remedies: tuple[str, ...]
+    """By their names in the table, the best first."""
 
 
 class Remedy(_Data):

@@ -47,7 +47,8 @@ class Budget(_Data):
     """What each network may cost.
 
     Without ``steps`` a run has the epochs of its recipe, without ``batch_size`` its batch. ``refutes`` says whether a
-    network that is still at chance when the budget is spent contradicts the claim that it learns.
+    network that is still at chance when the budget is spent contradicts the claim that it learns, ``confirms`` whether
+    it bears out the claim that it does not.
     """
 
     summary: str
@@ -56,6 +57,15 @@ class Budget(_Data):
     val_images: int | None = None
     ends_when_learnt: bool
     refutes: bool
+    confirms: bool = True
+
+    def with_steps(self, steps: int) -> Budget:
+        """With another number of steps: it refutes nothing, and confirms nothing in fewer than the form's own.
+
+        Epochs are a length that no number of steps is known to come to.
+        """
+        as_long = self.steps is not None and steps >= self.steps
+        return self.model_copy(update={"steps": steps, "refutes": False, "confirms": as_long})
 
 
 class Rule(_Data):

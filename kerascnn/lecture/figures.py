@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -88,7 +89,7 @@ def solutions(groups: Sequence[Group], rule: Rule, failing: str) -> str:
             style: dict[str, Any] = {"color": BLACK if fails else next(colors, "#777777"), "zorder": 3 if fails else 2}
             for number, one in enumerate(shown):
                 steps, means = one.curve.means(rule.window)
-                lowest = min(lowest, float(means.min(initial=chance)))
+                lowest = min(lowest, _lowest(means, chance))
                 label = f"{step.id}  {step.changes}" if number == 0 else None
                 axes.plot(*_thinned(steps, means), label=label, linewidth=2.2 if fails else 1.4, **style)
         axes.axhline(chance, color=BLACK, linestyle="--", linewidth=0.8)
@@ -115,25 +116,31 @@ def _curve_panel(axes: Axes, step: Step, shown: Sequence[Shown], rule: Rule) -> 
         steps, means = one.curve.means(rule.window)
         axes.plot(*_thinned(one.curve.steps, one.curve.losses), color=COLORS[0], alpha=0.2, linewidth=0.6)
         axes.plot(*_thinned(steps, means), color=COLORS[0])
-        lowest = min(lowest, float(means.min(initial=chance)))
+        lowest = min(lowest, _lowest(means, chance))
     axes.axhline(chance, color=BLACK, linestyle="--", linewidth=0.8)
     axes.axhline(rule.learns_at * chance, color=BLACK, linestyle=":", linewidth=0.8)
     axes.set_title(f"{step.id}  {step.model}")
     return lowest
 
 
+def _lowest(means: NDArray[Any], chance: float) -> float:
+    return float(means[np.isfinite(means)].min(initial=chance))
+
+
 def _through_the_layers(
     groups: Sequence[Group], figures_of: Callable[[ev.LayerStatistics], tuple[float | None, ...]], label: str
 ) -> str:
-    looks = [[look for one in shown for look in _first_and_last(one)] for _, shown in groups]
-    every = [value for panel in looks for event, _ in panel for value in figures_of(event) if value]
+    looks = [
+        [(_finite(figures_of(event)), style) for one in shown for event, style in _first_and_last(one)]
+        for _, shown in groups
+    ]
+    every = [value for panel in looks for values, _ in panel for value in values if value > 0]
     # A zero has no place on a logarithmic axis.
     bottom = min(every, default=1.0) / 3
     with _figure(len(groups)) as (figure, panels, out):
         for axes, (step, _), panel in zip(panels, groups, looks, strict=True):
-            for event, style in panel:
-                values = [math.nan if value is None else max(value, bottom) for value in figures_of(event)]
-                axes.plot(range(1, len(values) + 1), values, **style)
+            for values, style in panel:
+                axes.plot(range(1, len(values) + 1), np.maximum(values, bottom), **style)
             axes.set_yscale("log")
             axes.set_ylim(bottom / 1.5, 3 * max(every, default=1.0))
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -142,6 +149,11 @@ def _through_the_layers(
         figure.supylabel(label)
         _legend(figure, [Line2D([], [], label=label, **style) for label, style in (("initial", FIRST), ("last", LAST))])
     return out[0]
+
+
+def _finite(values: Sequence[float | None]) -> list[float]:
+    """NaN, which is left out of a picture, for what a layer doesn't have, and for a norm that has overflowed."""
+    return [value if value is not None and math.isfinite(value) else math.nan for value in values]
 
 
 def _first_and_last(one: Shown) -> Iterator[tuple[ev.LayerStatistics, dict[str, Any]]]:

@@ -35,9 +35,9 @@ class Settings(BaseModel):
     """Said in the report beside the data."""
 
     def the_budget(self) -> Budget:
-        """The budget, with its number of steps replaced where another was asked for; then it refutes nothing."""
+        """The budget, with its number of steps replaced where another was asked for."""
         budget = the_argument().budgets[self.budget]
-        return budget if self.steps is None else budget.model_copy(update={"steps": self.steps, "refutes": False})
+        return budget if self.steps is None else budget.with_steps(self.steps)
 
 
 @dataclass(frozen=True)
@@ -161,13 +161,13 @@ def is_decided(curve: Curve, judgement: Judgement, budget: Budget) -> bool:
     return curve.ended or (budget.ends_when_learnt and judgement.measured.behaviour == "learns")
 
 
-def overrides(budget: Budget, recipe: Recipe, train_images: int | None, seed: int) -> Mapping[str, Any]:
+def overrides(budget: Budget, recipe: Recipe, train_images: int, seed: int) -> Mapping[str, Any]:
     """What a budget changes in a recipe.
 
     Args:
         budget: with its number of steps, or without for the recipe's own epochs.
         recipe: as it is in the catalog.
-        train_images: how many the dataset has, if that is known.
+        train_images: how many there are to train on.
         seed: of initial weights and batches.
     """
     batch = budget.batch_size or recipe.train.batch_size
@@ -175,8 +175,8 @@ def overrides(budget: Budget, recipe: Recipe, train_images: int | None, seed: in
     if budget.val_images is not None:
         changes["train.limit_val"] = budget.val_images
     if budget.steps is not None:
-        # As few epochs as the images allow, all of the same length.
-        most = max(1, (train_images or budget.steps * batch) // batch)
-        changes["train.epochs"] = -(-budget.steps // most)
-        changes["train.limit_train"] = budget.steps // changes["train.epochs"] * batch
+        # As few epochs as the images allow, all of the same length: rather a few steps more than one too few.
+        epochs = -(-budget.steps // max(1, train_images // batch))
+        changes["train.epochs"] = epochs
+        changes["train.limit_train"] = -(-budget.steps // epochs) * batch
     return changes

@@ -22,7 +22,7 @@ from kerascnn.lecture.folder import LectureFolder, Settings, Shown
 from kerascnn.lecture.verdicts import AS_CLAIMED, NO_CLAIM, NOT_AS_CLAIMED, UNDECIDED, Verdict, never_below, together
 from kerascnn.runs import events as ev
 from kerascnn.runs.files import write_text
-from kerascnn.wording import duration, whole_percent
+from kerascnn.wording import command_line, duration, whole_percent
 
 VERDICTS: tuple[Verdict, ...] = (AS_CLAIMED, NOT_AS_CLAIMED, UNDECIDED, NO_CLAIM)
 
@@ -60,7 +60,8 @@ def _lines(
 ) -> Iterator[str]:
     yield "# How to increase training accuracy?"
     yield ""
-    yield from _what_was_done(settings, argument.rule)
+    lasts = [one.curve.last for groups in backends.values() for _, runs in groups for one in runs]
+    yield from _what_was_done(settings, argument.rule, max(lasts, default=0))
     for backend, groups in backends.items():
         yield from _section(f"The argument, on {backend}")
         yield from _verdicts(groups)
@@ -84,7 +85,7 @@ def _lines(
     yield from _environment(backends, settings)
 
 
-def _what_was_done(settings: Settings, rule: Rule) -> Iterator[str]:
+def _what_was_done(settings: Settings, rule: Rule, longest: int) -> Iterator[str]:
     budget = settings.the_budget()
     yield (
         'The lecture "CNN Training: how to increase training accuracy?" makes a network deeper until it stops '
@@ -92,7 +93,8 @@ def _what_was_done(settings: Settings, rule: Rule) -> Iterator[str]:
         "alone. This is that argument, trained: its claims beside what was measured."
     )
     yield ""
-    steps = f"up to {budget.steps} steps a network" if budget.steps else "all epochs of models.toml"
+    # Where they are several epochs, they may be a few more than were asked for.
+    steps = f"up to {max(budget.steps, longest)} steps a network" if budget.steps else "all epochs of models.toml"
     batch = f"batches of {budget.batch_size}" if budget.batch_size else "the lecture's batch of 256"
     ends = ", ended as soon as it learns" if budget.ends_when_learnt else ""
     images = f", validated on {budget.val_images:,} images" if budget.val_images else ""
@@ -104,7 +106,13 @@ def _what_was_done(settings: Settings, rule: Rule) -> Iterator[str]:
         f"Between the two it is undecided. A loss that is no number is neither. A claimed accuracy is looked for at "
         f"the epoch whose training accuracy comes nearest, and is met within {100 * rule.tolerance:.0f} points."
     )
-    if not budget.refutes:
+    if not budget.confirms:
+        yield (
+            "- So many steps were asked for in place of the form's own length. A network that is still at chance when "
+            "they are spent may learn later: that is undecided here, whatever is claimed of it, and so is each claimed "
+            "accuracy, which takes epochs."
+        )
+    elif not budget.refutes:
         yield (
             "- A network that is claimed to learn and is still at chance when this budget is spent may learn later: "
             "that is undecided here, and so is each claimed accuracy, which takes epochs."
@@ -139,7 +147,7 @@ def _verdicts(groups: Sequence[Group]) -> Iterator[str]:
 
 def _controls(groups: Sequence[Group]) -> Iterator[str]:
     """Networks that the lecture has learning and that were at chance all the same put the others' failure in doubt."""
-    at_chance = [step for step, runs in groups if any(_stays(one) for one in runs)]
+    at_chance = [step for step, runs in groups if any(one.judgement.measured.at_chance for one in runs)]
     failing = [step.id for step in at_chance if step.claim.kind == "does not learn"]
     learning = [step.id for step in at_chance if step.claim.kind in ("learns", "reaches")]
     if failing and learning:
@@ -150,10 +158,6 @@ def _controls(groups: Sequence[Group]) -> Iterator[str]:
             f"does not tell a network that never learns from one that begins later; the signal through the layers, "
             f"below, does more."
         )
-
-
-def _stays(one: Shown) -> bool:
-    return one.judgement.measured.behaviour == "does not learn"
 
 
 def _steps(ids: Sequence[str]) -> str:
@@ -178,7 +182,7 @@ def _measured(runs: Sequence[Shown]) -> str:
     if agree and all(text.startswith("learns") for text in words):
         steps = _listed([str(one.learnt_at) for one in measured])
         return f"learns: {whole_percent(measured[0].learnt_share)} of chance at step {steps}"
-    if len(runs) > 1 and all(_stays(one) for one in runs) and len({one.last for one in measured}) == 1:
+    if len(runs) > 1 and all(one.at_chance for one in measured) and len({one.last for one in measured}) == 1:
         first = measured[0]
         lowest = _listed([f"{one.lowest:.3f}" for one in measured])
         return f"{never_below(first)}: lowest mean loss {lowest}, chance {first.chance:.3f}"
@@ -269,7 +273,8 @@ def _signal_table(groups: Sequence[Group]) -> Iterator[str]:
 
 def _ratio(values: Sequence[float | None], over: int, under: int) -> str:
     top, bottom = values[over], values[under]
-    return "–" if top is None or not bottom else _figure(top / bottom)
+    # Over a norm that has overflowed anything would be nothing.
+    return "–" if top is None or not bottom or math.isinf(bottom) else _figure(top / bottom)
 
 
 def _figure(value: float | None) -> str:
@@ -313,11 +318,11 @@ def _commands(backend: str, groups: Sequence[Group], settings: Settings) -> Iter
     for step, runs in groups:
         by_seeds.setdefault(max(one.step_run.seed for one in runs) + 1, []).append(step.id)
     for seeds, ids in sorted(by_seeds.items()):
-        words = ["kerascnn lecture run", f"--{settings.budget}", f"--backend {backend}", f"--seeds {seeds}"]
-        words += [] if len(ids) == every else [f"--only {','.join(ids)}"]
-        words += [f"--steps {settings.steps}"] if settings.steps else []
-        words += [f"--dataset {_dataset(settings)}"] if settings.dataset else []
-        yield " ".join(words)
+        words = ["kerascnn", "lecture", "run", f"--{settings.budget}", "--backend", backend, "--seeds", str(seeds)]
+        words += [] if len(ids) == every else ["--only", ",".join(ids)]
+        words += ["--steps", str(settings.steps)] if settings.steps else []
+        words += ["--dataset", _dataset(settings)] if settings.dataset else []
+        yield command_line(words)
 
 
 def _as_page(text: str, pictures: Mapping[str, str]) -> str:

@@ -8,13 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import filelock
 
 from kerascnn.catalog import load_recipe
-from kerascnn.data.dataset import classes_of
-from kerascnn.data.known import DATASETS
+from kerascnn.data.dataset import classes_of, count_train_images
 from kerascnn.errors import RunError
 from kerascnn.lecture.argument import Step, the_argument
 from kerascnn.lecture.curves import read_curve
@@ -57,16 +57,20 @@ def recipe_of(step: Step, settings: Settings, seed: int) -> Recipe:
     """The recipe of one training.
 
     Raises:
-        RecipeError, UnknownNameError: the dataset doesn't fit or doesn't exist.
+        RecipeError, UnknownNameError, DatasetError: the dataset doesn't fit or doesn't exist.
     """
     recipe = load_recipe(step.model)
     name = settings.dataset or recipe.dataset
-    images = DATASETS[name].train_images if name in DATASETS else None
+    images = _train_images(name, recipe.train.val_split)
     changes = {**overrides(settings.the_budget(), recipe, images, seed), "dataset": name}
     classes = classes_of(name)
     if classes is not None:
         changes["classes"] = classes
     return load_recipe(step.model, changes)
+
+
+# A folder of a million images takes seconds to count, and every training that is to come is asked about.
+_train_images = cache(count_train_images)
 
 
 def run_lecture(
@@ -76,7 +80,7 @@ def run_lecture(
 
     Raises:
         RunError: a training failed, or another process runs this lecture.
-        KeyboardInterrupt, Interruption: the training that was under way has been asked to save a checkpoint.
+        KeyboardInterrupt, Interruption: the training that was under way has saved a checkpoint and ended.
     """
     settings = folder.settings()
     lock = filelock.FileLock(folder.path / LOCK_FILE, timeout=0)
@@ -113,13 +117,14 @@ def _carry_out(folder: LectureFolder, one: StepRun, settings: Settings, options:
         remove_unfinished(one.run.path)
         new_run(one.run.path, recipe_of(one.step, settings, one.seed), options, None)
     one.run.checkpoints.mkdir(exist_ok=True)
-    # One that somebody else began, or that outlived a killed lecture, is watched like our own.
-    child = None if one.run.owner() is not None else _start(one, options)
+    child = None
     try:
+        # One that somebody else began, or that outlived a killed lecture, is watched like our own.
+        if one.run.owner() is None:
+            child = _start(one, options)
         _watch(one, settings, child, watcher.sees)
     except BaseException:
-        if child is not None:
-            _end(one, child)
+        _end(one, child)
         raise
     if not _decided(folder, one, settings):
         raise RunError(f"step {one.step.id}, {one.step.model}: {_why_it_ended(one, child)}")
@@ -142,8 +147,13 @@ def _start(one: StepRun, options: Options) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
-def _end(one: StepRun, child: subprocess.Popen[bytes]) -> None:
+def _end(one: StepRun, child: subprocess.Popen[bytes] | None) -> None:
     """Let a training write its checkpoint and go."""
+    if child is None:
+        if _ask_to_stop(one):
+            while one.run.owner() is not None:
+                time.sleep(LOOK_EVERY_S)
+        return
     if sys.platform != "win32":
         child.terminate()
     elif one.run.owner() is None or not _ask_to_stop(one):
@@ -231,5 +241,5 @@ def _multiply_adds(recipe: Recipe) -> float:
 
 def _images(recipe: Recipe) -> int:
     """How many images a training sees."""
-    known = DATASETS.get(recipe.dataset)
-    return recipe.train.epochs * (recipe.train.limit_train or (known.train_images if known else 1))
+    there = _train_images(recipe.dataset, recipe.train.val_split)
+    return recipe.train.epochs * min(there, recipe.train.limit_train or there)

@@ -27,7 +27,8 @@ class Measured:
     """What a curve shows: whether it learns, since which step, and the lowest mean loss with its step.
 
     Of ``chance``, ``learnt_share`` counts as learnt, and what is never below ``chance_share`` has not left it.
-    ``last`` is the last step, and ``ended`` says whether the budget is spent with it.
+    ``last`` is the last step, ``ended`` says whether the budget is spent with it, and ``at_chance`` whether chance was
+    never left until then: in too few steps that is no behaviour yet.
     """
 
     behaviour: Behaviour
@@ -39,6 +40,7 @@ class Measured:
     chance_share: float
     last: int
     ended: bool
+    at_chance: bool
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,18 @@ class Judgement:
     words: str
 
 
-def measure(curve: Curve, rule: Rule) -> Measured:
+def measure(curve: Curve, budget: Budget, rule: Rule) -> Measured:
     """Whether a network learns, by the mean loss over the rule's window."""
     steps, means = curve.means(rule.window)
     low = int(np.argmin(means)) if len(means) else None
     learnt = np.flatnonzero(means <= rule.learns_at * curve.chance)
     learnt_at = int(steps[learnt[0]]) if len(learnt) else None
     lowest = float(means[low]) if low is not None else None
+    at_chance = (
+        curve.ended and curve.state != "diverged" and lowest is not None and lowest > rule.chance_above * curve.chance
+    )
     return Measured(
-        behaviour=_behaviour(curve, rule, learnt_at, lowest),
+        behaviour=_behaviour(curve, budget, learnt_at, at_chance=at_chance),
         learnt_at=learnt_at,
         lowest=lowest,
         lowest_at=int(steps[low]) if low is not None else None,
@@ -67,22 +72,23 @@ def measure(curve: Curve, rule: Rule) -> Measured:
         chance_share=rule.chance_above,
         last=curve.last,
         ended=curve.ended,
+        at_chance=at_chance,
     )
 
 
-def _behaviour(curve: Curve, rule: Rule, learnt_at: int | None, lowest: float | None) -> Behaviour:
+def _behaviour(curve: Curve, budget: Budget, learnt_at: int | None, *, at_chance: bool) -> Behaviour:
     if curve.state == "diverged":
         return "diverged"
     if learnt_at is not None:
         return "learns"
-    if curve.ended and lowest is not None and lowest > rule.chance_above * curve.chance:
-        return "does not learn"
-    return "undecided"
+    # A training may have ended with fewer steps than it was to have, of a dataset that has lost images, say.
+    long_enough = budget.confirms and curve.last >= (budget.steps or 0)
+    return "does not learn" if at_chance and long_enough else "undecided"
 
 
 def judge(claim: Claim, curve: Curve, budget: Budget, rule: Rule) -> Judgement:
     """Hold one run against the lecture's claim."""
-    measured = measure(curve, rule)
+    measured = measure(curve, budget, rule)
     words = _in_words(measured)
     if claim.kind == "none":
         return Judgement(NO_CLAIM, measured, words)
@@ -145,7 +151,7 @@ def _in_words(measured: Measured) -> str:
         return "too few steps to say"
     if measured.learnt_at is not None:
         return f"learns: {whole_percent(measured.learnt_share)} of chance at step {measured.learnt_at}"
-    if measured.behaviour == "does not learn":
+    if measured.at_chance:
         what = never_below(measured)
     else:
         what = "between chance and learning" if measured.ended else f"under way, step {measured.last}"
@@ -153,7 +159,7 @@ def _in_words(measured: Measured) -> str:
 
 
 def never_below(measured: Measured) -> str:
-    """What a network that does not learn has done, in words."""
+    """What a network that never left chance has done, in words."""
     return f"never below {whole_percent(measured.chance_share)} of chance in {measured.last} steps"
 
 

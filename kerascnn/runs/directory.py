@@ -23,6 +23,7 @@ from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.files import remove_unfinished, write_json, write_text
 from kerascnn.runs.process import identity_of_machine, identity_of_process
+from kerascnn.wording import resume_command
 
 RUNS_FOLDER = Path("runs")
 OWNER_FILE = "owner.json"
@@ -374,7 +375,8 @@ def create_run(
     try:
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):
-            raise RunError(f"{path}: expected a new or empty run directory; `--resume {path}` goes on with a run")
+            goes_on = f"`{resume_command(path)}` goes on with a run"
+            raise RunError(f"{path}: expected a new or empty run directory; {goes_on}")
         run = Run(path)
         write_json(run.environment_file, {"command": list(command), "skip_bad_images": skip_bad_images})
         run.checkpoints.mkdir()

@@ -36,8 +36,8 @@ def _from_json(value: Any) -> Any:
     return float(value) if value in ("NaN", "Infinity", "-Infinity") else value
 
 
-def number_to_json(value: float) -> float | str:
-    """A number as JSON can tell it: what JSON lacks is a text."""
+def json_number(value: float) -> float | str:
+    """A number as JSON has it; what it lacks is a text, which survives every reader: NaN, Infinity, -Infinity."""
     if value != value:
         return "NaN"
     if value in (float("inf"), float("-inf")):
@@ -51,8 +51,7 @@ def _in_utf8(value: Any) -> Any:
 
 # Names of files may hold bytes that are no UTF-8, which JSON can't tell: a question mark, as on the terminal.
 Text = Annotated[str, BeforeValidator(_in_utf8)]
-# JSON has no NaN; as a text it survives every reader.
-Number = Annotated[float, BeforeValidator(_from_json), PlainSerializer(number_to_json, when_used="json")]
+Number = Annotated[float, BeforeValidator(_from_json), PlainSerializer(json_number, when_used="json")]
 # What a reader may count, add up and show as a time without a thought: a line beyond these is no event.
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0, lt=1e12)]

@@ -40,7 +40,7 @@ from kerascnn.runs.files import patiently, write_atomically, write_json
 from kerascnn.training import backend as backends
 from kerascnn.training.allocator import asked_allocator, set_allocator
 from kerascnn.training.signals import Interruption, Signals
-from kerascnn.wording import command_line
+from kerascnn.wording import command_line, resume_command
 from kerascnn.zoo import check_builder
 
 if TYPE_CHECKING:
@@ -98,8 +98,7 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """The result as plain values, as ``result.json`` holds it: numbers that JSON lacks are texts, as in events."""
         figures = {
-            name: ev.number_to_json(value) if isinstance(value, float) else value
-            for name, value in self.figures.items()
+            name: ev.json_number(value) if isinstance(value, float) else value for name, value in self.figures.items()
         }
         return {**asdict(self), "run_dir": str(self.run_dir), "figures": figures}
 
@@ -294,9 +293,8 @@ class _Session:
             self._save_model(engine)
             return self._end("finished", message, 0)
         except Interruption as interruption:
-            return self._end(
-                interruption.state, f"{interruption}; resume with --resume {self._run.path}", interruption.exit_code
-            )
+            message = f"{interruption}; `{resume_command(self._run.path)}` goes on"
+            return self._end(interruption.state, message, interruption.exit_code)
         except KerascnnError as error:
             state: ev.EndState = "diverged" if isinstance(error, DivergedError) else "failed"
             return self._end(state, str(error), error.exit_code, error)

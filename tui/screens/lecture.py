@@ -25,7 +25,7 @@ from kerascnn.lecture.argument import Step, the_argument
 from kerascnn.lecture.folder import LectureFolder, Settings
 from kerascnn.machine import machine
 from kerascnn.training.backend import choose_backend
-from kerascnn.wording import duration
+from kerascnn.wording import command_line, duration
 from tui.drawing.glyphs import STATES, VERDICTS, plain
 from tui.drawing.lecture import accuracy_series, highest_loss, loss_series
 from tui.messages import OpenRun, Overlay
@@ -245,8 +245,9 @@ class LectureScreen(ChartedScreen):
             facts.insert(0, ("step", f"{step.id}: {step.network} ({step.model})"))
         facts += [("measured" if number == 0 else "", _told(one)) for number, one in enumerate(shown)]
         if not shown:
-            folder = "" if self.folder.path == LECTURE_DIR else f" --dir {self.folder.path}"
-            facts.append(("measured", f"not run yet: r does, or `kerascnn lecture run{folder} --only {step.id}`"))
+            folder = [] if self.folder.path == LECTURE_DIR else ["--dir", str(self.folder.path)]
+            command = command_line(["kerascnn", "lecture", "run", *folder, "--only", step.id])
+            facts.append(("measured", f"not run yet: r does, or `{command}`"))
         return facts
 
     def _tell(self) -> None:
