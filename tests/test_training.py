@@ -39,6 +39,7 @@ from kerascnn.training.checkpoint import (
     list_checkpoints,
     newest_whole,
     read_checkpoint,
+    weights_of,
     write_checkpoint,
 )
 from kerascnn.training.schedule import LearningRate
@@ -175,6 +176,26 @@ def test_beyond_the_end_the_last_rate_holds() -> None:
 
 
 # ── Checkpoints ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_weights_of_a_checkpoint_are_their_averages_once_there_are_any() -> None:
+    identity = {
+        "variables": [
+            ["a/kernel", [2]],
+            ["b/mean", [2]],
+            ["optimizer/iteration", []],
+            ["optimizer/a_kernel_average", [2]],
+        ]
+    }
+    arrays = {"model/00000": np.ones(2), "model/00001": np.full(2, 5.0)}
+
+    def weights(steps: int, average: float) -> dict[str, list[float]]:
+        kept = {"optimizer/00000": np.array(steps), "optimizer/00001": np.full(2, average)}
+        found = weights_of(Checkpoint(arrays | kept, Progress(), identity))
+        return {path: array.tolist() for path, array in found.items()}
+
+    assert weights(0, 0.0) == {"a/kernel": [1, 1], "b/mean": [5, 5]}
+    assert weights(3, 0.5) == {"a/kernel": [0.5, 0.5], "b/mean": [5, 5]}
 
 
 def a_checkpoint(step: int = 3) -> Checkpoint:
