@@ -39,6 +39,7 @@ from kerascnn.training.checkpoint import (
 )
 from kerascnn.training.inference import load_network
 from kerascnn.training.session import Options
+from kerascnn.training.transfer import put_weights
 from tests.conftest import GIVE_UP_S, Command, events_of, write_image_folder
 from tests.live import events_of_live, final_state, train_arguments, wait_for
 from tests.test_training import own
@@ -614,10 +615,55 @@ def test_a_run_stays_its_machines_own_when_the_host_name_changes(tmp_path: Path)
 
 
 @pytest.mark.backend
-def test_weights_of_another_network_are_refused(keras: object) -> None:
+def test_a_run_for_other_classes_begins_with_the_weights_of_another_but_its_own_logits(
+    keras: object, tmp_path: Path, kerascnn_command: Command
+) -> None:
+    """The commonest use of ``--init-from``: a folder of one's own."""
+    from kerascnn.training.network import initial_model
+
+    first = kerascnn.train(own("tiny", train__limit_train=100, train__seed=1))
+    write_image_folder(tmp_path / "flowers", classes=3, images=8)
+    run_dir = tmp_path / "run"
+    # A learning rate this small moves no weight.
+    changes = ["--dataset", f"folder:{tmp_path / 'flowers'}", "--learning-rate", 1e-30, "--seed", 2]
+    done = kerascnn_command("train", "--init-from", first.run_dir, *changes, "--run-dir", run_dir)
+    assert done.returncode == 0, done.stderr
+    assert "without its 10 logits; this network's 3 logits, optimizer and schedule begin anew" in done.stderr
+    assert open_run(run_dir).result()["state"] == "finished"
+    ended, begun = weights_of(final_state(first.run_dir)), weights_of(final_state(run_dir))
+    body = [path for path in begun if not path.startswith("logits/")]
+    assert {path.partition("/")[0] for path in body} == {"block1_conv1", "block2_conv1", "hidden1"}
+    assert all((begun[path] == ended[path]).all() for path in body)
+    drawn = weights_by_path(initial_model(own("tiny", classes=3, train__seed=2), None))
+    for path in ("logits/kernel", "logits/bias"):
+        np.testing.assert_allclose(begun[path], drawn[path], rtol=0, atol=1e-20)
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("classes", [10, 3])
+def test_weights_of_another_network_are_refused(classes: int, keras: object, tmp_path: Path) -> None:
     first = kerascnn.train(own("tiny", train__limit_train=50))
+    write_image_folder(tmp_path / "images", classes=classes)
+    other = own("tiny", hidden=[17], classes=classes, dataset=f"folder:{tmp_path / 'images'}")
     with pytest.raises(CheckpointError, match=r"expected hidden1/kernel of shape \(784, 17\), got \(784, 16\)"):
-        kerascnn.train(own("tiny", hidden=[17]), init_from=first.run_dir)
+        kerascnn.train(other, init_from=first.run_dir)
+
+
+@pytest.mark.backend
+def test_logits_of_other_classes_are_refused_where_they_see_another_width_too(keras: object) -> None:
+    from kerascnn.training.network import initial_model
+
+    model = initial_model(own("tiny", classes=3), None)
+    before = weights_by_path(model)
+    given = {
+        **before,
+        "logits/kernel": np.zeros((17, 10)),
+        "logits/bias": np.zeros(10),
+        "block1_conv1/bias": np.ones(8),
+    }
+    with pytest.raises(CheckpointError, match=r"expected logits/kernel of shape \(16, 3\), got \(17, 10\)"):
+        put_weights(model, given)
+    assert all((value == before[path]).all() for path, value in weights_by_path(model).items())
 
 
 @pytest.mark.backend

@@ -112,7 +112,8 @@ def train(
         run_dir: the run's directory; by default a new one under ``runs_folder``.
         runs_folder: where runs are kept.
         init_from: a run's directory, or one of its checkpoints, whose weights to begin with. The optimizer, the
-            schedule and the epochs begin anew, so the backend, the dataset and the batch size may be others.
+            schedule and the epochs begin anew, so the backend, the dataset and the batch size may be others. Where the
+            number of classes is another, the logits begin anew too.
         options: backend, device, where data lies.
         listeners: called with each event as it is written; one that fails hears no more, and the run goes on.
 
