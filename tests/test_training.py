@@ -42,7 +42,7 @@ from kerascnn.training.checkpoint import (
     weights_of,
     write_checkpoint,
 )
-from kerascnn.training.schedule import LearningRate
+from kerascnn.training.schedule import LearningRate, long_warm_up
 from kerascnn.training.session import Options, replay
 from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, effective_steps, events_of, write_image_folder
 from tests.live import events_of_live, final_state, train_arguments, wait_for
@@ -168,6 +168,33 @@ def test_schedules_are_what_their_papers_draw() -> None:
     assert cosine == sorted(cosine, reverse=True)
     assert rates(4, warm_up={"steps": 2, "factor": 0.1, "shape": "flat"}) == pytest.approx([0.1, 0.1, 1, 1])
     assert rates(4, warm_up={"steps": 2, "factor": 0.5}) == pytest.approx([0.5, 0.75, 1, 1])
+
+
+def test_a_warm_up_that_takes_half_of_a_run_is_told_with_one_that_does_not() -> None:
+    train = load_recipe("vgg16_bn_cifar", {"train.epochs": 5}).train
+    assert long_warm_up(train, 1955) == (
+        "warm-up takes 1,955 steps and the run has 1,955, so the learning rate never reaches its full 0.1; "
+        "try --set train.warm_up.steps=195"
+    )
+    assert long_warm_up(train, 3910) == (
+        "warm-up takes 1,955 steps and the run has 3,910; try --set train.warm_up.steps=391"
+    )
+    assert long_warm_up(train, 3911) is None
+    assert long_warm_up(load_recipe("plain9_relu").train, 1) is None
+
+
+@pytest.mark.backend
+def test_a_run_says_at_its_start_that_its_warm_up_is_long(keras: Any) -> None:
+    def said(run_dir: Path) -> list[str]:
+        return [event["message"] for event in events_of(run_dir, "warning") if "warm-up" in event["message"]]
+
+    short = kerascnn.train(own("tiny", train__warm_up={"steps": 4})).run_dir
+    long = kerascnn.train(own("tiny", train__warm_up={"steps": 5})).run_dir
+    assert said(short) == []
+    assert len(said(long)) == 1
+    control.ask(open_run(long), control.make_command("extend", 1))
+    assert kerascnn.resume(open_run(long)).figures["epochs"] == 2
+    assert len(said(long)) == 1
 
 
 def test_beyond_the_end_the_last_rate_holds() -> None:

@@ -38,6 +38,7 @@ from kerascnn.runs.directory import RUNS_FOLDER, Run, Writer, create_run, epochs
 from kerascnn.runs.files import patiently, write_atomically, write_json
 from kerascnn.training import backend as backends
 from kerascnn.training.allocator import asked_allocator, set_allocator
+from kerascnn.training.schedule import long_warm_up
 from kerascnn.training.signals import Interruption, Signals
 from kerascnn.zoo import check_builder
 
@@ -325,6 +326,8 @@ class _Session:
         few = batches.few(probe_size(self._recipe.input_shape))
         architecture = read_architecture(network.model, network.layers, few) if network.layers else None
         progress = self._resume_point(network) if resume else self._fresh()
+        if not progress.step:
+            self._warn_of_long_warm_up(batches.per_epoch)
         if architecture is not None and self._options.observe:
             self._watcher = Watcher(self._recipe, architecture, self._run.events())
         self._write_environment(dataset, statistics, network.steps.execution)
@@ -419,6 +422,11 @@ class _Session:
     def _batches(self, dataset: Dataset) -> TrainingBatches:
         train = self._recipe.train
         return TrainingBatches(dataset.train, train.batch_size, train.seed, train.augment)
+
+    def _warn_of_long_warm_up(self, steps_per_epoch: int) -> None:
+        train = self._recipe.train
+        if (warning := long_warm_up(train, train.epochs * steps_per_epoch)) is not None:
+            self._emit(ev.Warned(message=warning))
 
     def _make_engine(
         self, network: Network, dataset: Dataset, batches: TrainingBatches, few: Pixels, progress: Progress
