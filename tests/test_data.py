@@ -30,7 +30,7 @@ from kerascnn.data import dataset as datasets
 from kerascnn.data.images import ArrayImages, FolderImages, Subset, adapt, describe_adaptation
 from kerascnn.data.known import DATASETS, KnownDataset, RemoteFile
 from kerascnn.data.pickles import restricted_pickle
-from kerascnn.data.statistics import PixelStatistics, compute_statistics, pixel_statistics
+from kerascnn.data.statistics import PixelStatistics, compute_statistics, constants_of, pixel_statistics
 from kerascnn.errors import DatasetError, UnknownNameError, UsageError
 from tests.conftest import GIVE_UP_S, OWN_CATALOG, write_image_folder
 
@@ -636,6 +636,26 @@ def test_statistics_are_computed_once(own_home: Path) -> None:
 
 def test_grey_statistics_are_repeated_for_colour_networks() -> None:
     assert PixelStatistics([3.0], [2.0]).for_channels(3) == PixelStatistics([3.0] * 3, [2.0] * 3)
+
+
+def test_colours_made_grey_are_standardised_as_the_network_sees_them() -> None:
+    """Their luma's mean and deviation, which the channels' own don't tell; a network of colours then has its own."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (50, 6, 6, 3), dtype=np.uint8)
+    pixels[..., 0], pixels[..., 2] = pixels[..., 0] // 4, 255 - pixels[..., 1]
+    images = ArrayImages(pixels, np.zeros(50, np.int64))
+    dataset = datasets.Dataset("colours", ("a", "b"), images, images, images, "abc", "here")
+
+    def constants(channels: int) -> PixelStatistics:
+        changes = {"input_shape": [8, 8, channels], "train.scaling": "standardize"}
+        found = constants_of(load_recipe("tiny", changes, catalog=OWN_CATALOG), dataset)
+        assert found is not None
+        return found
+
+    grey = adapt(pixels, (6, 6, 1)).astype(np.float64)
+    assert constants(1).mean == pytest.approx([grey.mean()], rel=1e-12)
+    assert constants(1).deviation == pytest.approx([grey.std()], rel=1e-10)
+    assert constants(3).mean == pytest.approx(pixels.mean(axis=(0, 1, 2)), rel=1e-12)
 
 
 def test_sixteen_bits_of_grey_keep_their_contrast(tmp_path: Path) -> None:
