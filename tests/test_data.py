@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,11 +27,12 @@ from kerascnn.catalog import load_recipe
 from kerascnn.cli import app
 from kerascnn.data import batches, fetch, formats, locate
 from kerascnn.data import dataset as datasets
-from kerascnn.data.images import ArrayImages, FolderImages, Subset, adapt, describe_adaptation
+from kerascnn.data.images import ArrayImages, FolderImages, Subset, adapt, describe_adaptation, open_image
 from kerascnn.data.known import DATASETS, KnownDataset, RemoteFile
 from kerascnn.data.pickles import restricted_pickle
 from kerascnn.data.statistics import PixelStatistics, compute_statistics, constants_of, pixel_statistics
 from kerascnn.errors import DatasetError, UnknownNameError, UsageError
+from kerascnn.training.inference import as_input
 from tests.conftest import GIVE_UP_S, OWN_CATALOG, write_image_folder
 
 
@@ -550,6 +551,47 @@ def test_a_validation_class_that_training_lacks_is_refused(tmp_path: Path) -> No
 def test_a_network_for_folders_asks_for_one() -> None:
     with pytest.raises(UsageError, match="--dataset folder:PATH"):
         datasets.require(load_recipe("vgg16_imagenet").dataset, None, download=True)
+
+
+def with_orientation(number: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = number
+    return exif
+
+
+@pytest.mark.parametrize(
+    ("number", "lay"),
+    [
+        (1, lambda upright: upright),
+        (2, np.fliplr),
+        (3, lambda upright: np.rot90(upright, 2)),
+        (4, np.flipud),
+        (5, np.transpose),
+        (6, np.rot90),
+        (7, lambda upright: np.rot90(upright, 2).T),
+        (8, lambda upright: np.rot90(upright, -1)),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_photo_is_upright_however_the_camera_was_held(
+    number: int, lay: Callable[[np.ndarray], np.ndarray], suffix: str, tmp_path: Path
+) -> None:
+    """In training as in prediction. EXIF says on which sides the stored image's first row and column belong."""
+    upright = np.kron(np.array([[10, 60, 110], [160, 210, 250]], np.uint8), np.ones((16, 16), np.uint8))
+    path = tmp_path / f"photo.{suffix}"
+    stored = np.ascontiguousarray(lay(upright))
+    Image.fromarray(stored).convert("RGB").save(path, exif=with_orientation(number))
+    assert np.abs(np.asarray(open_image(path).convert("L"), int) - upright).max() <= 3
+    seen = as_input(path, (32, 32, 3), like_training=False)
+    assert np.array_equal(FolderImages([path], np.zeros(1, np.int64), (32, 32, 3)).read(np.array([0]))[0], seen)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0no TIFF at all", with_orientation(6).tobytes()[:20], with_orientation(9)])
+def test_an_image_whose_orientation_cannot_be_read_stays_as_it_lies(exif: bytes | Image.Exif, tmp_path: Path) -> None:
+    for suffix in ("jpg", "png"):
+        path = tmp_path / f"photo.{suffix}"
+        Image.new("L", (30, 20)).save(path, exif=exif)
+        assert open_image(path).size == (30, 20)
 
 
 # ── Splits, limits, shapes, statistics ────────────────────────────────────────────────────────────────────────────────
