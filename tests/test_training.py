@@ -29,7 +29,7 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, Writer, create_run, list_runs, open_run
 from kerascnn.runs.files import write_text
 from kerascnn.training.allocator import set_allocator
-from kerascnn.training.backend import BACKENDS, choose_backend, installed_backends, thread_count
+from kerascnn.training.backend import BACKENDS, choose_backend, installed_backends, tf32, thread_count
 from kerascnn.training.checkpoint import (
     Checkpoint,
     Progress,
@@ -200,6 +200,42 @@ def test_a_run_says_at_its_start_that_its_warm_up_is_long(keras: Any) -> None:
 def test_beyond_the_end_the_last_rate_holds() -> None:
     schedule = LearningRate(load_recipe("resnet20_cifar").train, 100)
     assert schedule.at(1000) == schedule.at(99) == pytest.approx(0.001)
+
+
+# ── What a run depends on ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.backend
+def test_a_run_on_a_gpu_records_whether_products_are_rounded(
+    keras: Any, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recorded() -> Any:
+        return open_run(kerascnn.train(own("tiny", train__limit_train=50)).run_dir).environment()["tf32"]
+
+    assert recorded() is None
+    monkeypatch.setattr("kerascnn.training.backend.device_name", lambda _: "NVIDIA H200")
+    if backend == "torch":
+        import torch
+
+        assert recorded() == {"convolutions": True, "matrix_products": False}
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = False
+        try:
+            assert tf32(backend, "NVIDIA H200") == {"convolutions": False, "matrix_products": True}
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.allow_tf32 = True
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        assert recorded() == {"convolutions": True, "matrix_products": True}
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        try:
+            assert tf32(backend, "/physical_device:GPU:0") == {"convolutions": False, "matrix_products": False}
+        finally:
+            tf.config.experimental.enable_tensor_float_32_execution(True)
+    else:
+        assert recorded() is None
 
 
 # ── Checkpoints ───────────────────────────────────────────────────────────────────────────────────────────────────────

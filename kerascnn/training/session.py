@@ -453,10 +453,12 @@ class _Session:
     def _write_environment(self, dataset: Dataset, statistics: PixelStatistics | None, execution: str) -> None:
         """What the run's figures depend on. A resume under others says so."""
         backend = self._choice.name
+        device = backends.device_name(backend)
         now = {
             "backend": backend,
             "backend_reason": self._choice.reason,
-            "device": backends.device_name(backend),
+            "device": device,
+            "tf32": backends.tf32(backend, device),
             "execution": execution,
             "threads": backends.thread_count(backend),
             "allocator": set_allocator(backend),
@@ -473,7 +475,7 @@ class _Session:
             "command": list(self._options.command),
         }
         before = self._begun()
-        for key in ("versions", "machine", "threads", "device", "execution", "dataset"):
+        for key in ("versions", "machine", "threads", "device", "tf32", "execution", "dataset"):
             then = before.get(key)
             if then and _comparable(key, then) != _comparable(key, now[key]):
                 self._emit(
