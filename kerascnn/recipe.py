@@ -44,7 +44,7 @@ class Sgd(Strict):
 
 
 class Adam(Strict):
-    """Adam (Kingma and Ba 2014). ``epsilon`` is PyTorch's default, as in the lecture."""
+    """Adam (Kingma and Ba 2014). ``epsilon`` is PyTorch's default, as in the lecture, in Keras's formula."""
 
     name: Literal["adam"] = "adam"
     learning_rate: Rate = 1e-3

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,11 +28,12 @@ from kerascnn.catalog import load_recipe
 from kerascnn.cli import app
 from kerascnn.data import batches, fetch, formats, locate
 from kerascnn.data import dataset as datasets
-from kerascnn.data.images import ArrayImages, FolderImages, Subset, adapt, describe_adaptation
+from kerascnn.data.images import ArrayImages, FolderImages, Subset, adapt, describe_adaptation, open_image
 from kerascnn.data.known import DATASETS, KnownDataset, RemoteFile
 from kerascnn.data.pickles import restricted_pickle
-from kerascnn.data.statistics import PixelStatistics, compute_statistics, pixel_statistics
+from kerascnn.data.statistics import PixelStatistics, compute_statistics, constants_of, pixel_statistics
 from kerascnn.errors import DatasetError, UnknownNameError, UsageError
+from kerascnn.training.inference import as_input
 from tests.conftest import GIVE_UP_S, OWN_CATALOG, write_image_folder
 
 
@@ -759,6 +760,47 @@ def test_a_network_for_folders_asks_for_one() -> None:
         datasets.require(load_recipe("vgg16_imagenet").dataset, None, download=True)
 
 
+def with_orientation(number: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = number
+    return exif
+
+
+@pytest.mark.parametrize(
+    ("number", "lay"),
+    [
+        (1, lambda upright: upright),
+        (2, np.fliplr),
+        (3, lambda upright: np.rot90(upright, 2)),
+        (4, np.flipud),
+        (5, np.transpose),
+        (6, np.rot90),
+        (7, lambda upright: np.rot90(upright, 2).T),
+        (8, lambda upright: np.rot90(upright, -1)),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_photo_is_upright_however_the_camera_was_held(
+    number: int, lay: Callable[[np.ndarray], np.ndarray], suffix: str, tmp_path: Path
+) -> None:
+    """In training as in prediction. EXIF says on which sides the stored image's first row and column belong."""
+    upright = np.kron(np.array([[10, 60, 110], [160, 210, 250]], np.uint8), np.ones((16, 16), np.uint8))
+    path = tmp_path / f"photo.{suffix}"
+    stored = np.ascontiguousarray(lay(upright))
+    Image.fromarray(stored).convert("RGB").save(path, exif=with_orientation(number))
+    assert np.abs(np.asarray(open_image(path).convert("L"), int) - upright).max() <= 3
+    seen = as_input(path, (32, 32, 3), like_training=False)
+    assert np.array_equal(FolderImages([path], np.zeros(1, np.int64), (32, 32, 3)).read(np.array([0]))[0], seen)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0no TIFF at all", with_orientation(6).tobytes()[:20], with_orientation(9)])
+def test_an_image_whose_orientation_cannot_be_read_stays_as_it_lies(exif: bytes | Image.Exif, tmp_path: Path) -> None:
+    for suffix in ("jpg", "png"):
+        path = tmp_path / f"photo.{suffix}"
+        Image.new("L", (30, 20)).save(path, exif=exif)
+        assert open_image(path).size == (30, 20)
+
+
 # ── Splits, limits, shapes, statistics ────────────────────────────────────────────────────────────────────────────────
 
 
@@ -843,6 +885,26 @@ def test_statistics_are_computed_once(own_home: Path) -> None:
 
 def test_grey_statistics_are_repeated_for_colour_networks() -> None:
     assert PixelStatistics([3.0], [2.0]).for_channels(3) == PixelStatistics([3.0] * 3, [2.0] * 3)
+
+
+def test_colours_made_grey_are_standardised_as_the_network_sees_them() -> None:
+    """Their luma's mean and deviation, which the channels' own don't tell; a network of colours then has its own."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (50, 6, 6, 3), dtype=np.uint8)
+    pixels[..., 0], pixels[..., 2] = pixels[..., 0] // 4, 255 - pixels[..., 1]
+    images = ArrayImages(pixels, np.zeros(50, np.int64))
+    dataset = datasets.Dataset("colours", ("a", "b"), images, images, images, "abc", "here")
+
+    def constants(channels: int) -> PixelStatistics:
+        changes = {"input_shape": [8, 8, channels], "train.scaling": "standardize"}
+        found = constants_of(load_recipe("tiny", changes, catalog=OWN_CATALOG), dataset)
+        assert found is not None
+        return found
+
+    grey = adapt(pixels, (6, 6, 1)).astype(np.float64)
+    assert constants(1).mean == pytest.approx([grey.mean()], rel=1e-12)
+    assert constants(1).deviation == pytest.approx([grey.std()], rel=1e-10)
+    assert constants(3).mean == pytest.approx(pixels.mean(axis=(0, 1, 2)), rel=1e-12)
 
 
 def test_sixteen_bits_of_grey_keep_their_contrast(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -27,8 +29,17 @@ from kerascnn.runs import control
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, Writer, create_run, delete_run, open_run
 from kerascnn.runs.files import PARTIAL
-from kerascnn.training.checkpoint import differences, list_checkpoints, newest_whole, read_checkpoint, write_checkpoint
+from kerascnn.training.checkpoint import (
+    differences,
+    list_checkpoints,
+    newest_whole,
+    read_checkpoint,
+    weights_of,
+    write_checkpoint,
+)
+from kerascnn.training.inference import load_network
 from kerascnn.training.session import Options
+from kerascnn.training.transfer import put_weights
 from tests.conftest import GIVE_UP_S, Command, events_of, write_image_folder
 from tests.live import events_of_live, final_state, train_arguments, wait_for
 from tests.test_training import own
@@ -48,6 +59,12 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "kerascnn", *map(str, train_arguments(run_dir)), "--epochs", str(EPOCHS)]
     subprocess.run(command, check=True, capture_output=True)
     return run_dir
+
+
+def weights_by_path(model: Any) -> dict[str, np.ndarray]:
+    from keras import ops
+
+    return {variable.path: np.array(ops.convert_to_numpy(variable)) for variable in model.weights}
 
 
 def starting(run_dir: Path) -> list[object]:
@@ -531,15 +548,18 @@ def test_a_run_that_was_tampered_with_does_not_verify(
 def test_a_run_begins_with_the_weights_of_another(keras: object) -> None:
     first = kerascnn.train(own("stateful"))
     ended = final_state(first.run_dir)
+    # What was saved is the moving average, which isn't where the weights themselves ended.
+    saved = weights_by_path(load_network(open_run(first.run_dir), which="final"))
     # A learning rate this small moves no weight: the second run stays where the first ended.
     changes = {"train__epochs": 1, "train__batch_size": 100, "train__weight_decay": 0.0}
     second = kerascnn.train(own("stateful", **changes, train__optimizer__learning_rate=1e-30), init_from=first.run_dir)
     begun = final_state(second.run_dir)
-    kernels = [index for index, (path, _) in enumerate(ended.identity["variables"]) if path.endswith("kernel")]
-    assert len(kernels) >= 4
-    for index in kernels[:4]:
-        name = f"model/{index:05d}"
-        assert (ended.arrays[name] == begun.arrays[name]).all()
+    kernels = [index for index, (path, _) in enumerate(ended.identity["variables"]) if path.endswith("/kernel")]
+    assert len(kernels) == 4
+    for index in kernels:
+        name, path = f"model/{index:05d}", ended.identity["variables"][index][0]
+        assert (begun.arrays[name] == saved[path]).all()
+        assert (begun.arrays[name] != ended.arrays[name]).any()
     assert begun.progress.step == 10
     assert any(
         "initial weights are those of stateful after 40 steps" in e["message"]
@@ -596,10 +616,55 @@ def test_a_run_stays_its_machines_own_when_the_host_name_changes(tmp_path: Path)
 
 
 @pytest.mark.backend
-def test_weights_of_another_network_are_refused(keras: object) -> None:
+def test_a_run_for_other_classes_begins_with_the_weights_of_another_but_its_own_logits(
+    keras: object, tmp_path: Path, kerascnn_command: Command
+) -> None:
+    """The commonest use of ``--init-from``: a folder of one's own."""
+    from kerascnn.training.network import initial_model
+
+    first = kerascnn.train(own("tiny", train__limit_train=100, train__seed=1))
+    write_image_folder(tmp_path / "flowers", classes=3, images=8)
+    run_dir = tmp_path / "run"
+    # A learning rate this small moves no weight.
+    changes = ["--dataset", f"folder:{tmp_path / 'flowers'}", "--learning-rate", 1e-30, "--seed", 2]
+    done = kerascnn_command("train", "--init-from", first.run_dir, *changes, "--run-dir", run_dir)
+    assert done.returncode == 0, done.stderr
+    assert "without its 10 logits; this network's 3 logits, optimizer and schedule begin anew" in done.stderr
+    assert open_run(run_dir).result()["state"] == "finished"
+    ended, begun = weights_of(final_state(first.run_dir)), weights_of(final_state(run_dir))
+    body = [path for path in begun if not path.startswith("logits/")]
+    assert {path.partition("/")[0] for path in body} == {"block1_conv1", "block2_conv1", "hidden1"}
+    assert all((begun[path] == ended[path]).all() for path in body)
+    drawn = weights_by_path(initial_model(own("tiny", classes=3, train__seed=2), None))
+    for path in ("logits/kernel", "logits/bias"):
+        np.testing.assert_allclose(begun[path], drawn[path], rtol=0, atol=1e-20)
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("classes", [10, 3])
+def test_weights_of_another_network_are_refused(classes: int, keras: object, tmp_path: Path) -> None:
     first = kerascnn.train(own("tiny", train__limit_train=50))
+    write_image_folder(tmp_path / "images", classes=classes)
+    other = own("tiny", hidden=[17], classes=classes, dataset=f"folder:{tmp_path / 'images'}")
     with pytest.raises(CheckpointError, match=r"expected hidden1/kernel of shape \(784, 17\), got \(784, 16\)"):
-        kerascnn.train(own("tiny", hidden=[17]), init_from=first.run_dir)
+        kerascnn.train(other, init_from=first.run_dir)
+
+
+@pytest.mark.backend
+def test_logits_of_other_classes_are_refused_where_they_see_another_width_too(keras: object) -> None:
+    from kerascnn.training.network import initial_model
+
+    model = initial_model(own("tiny", classes=3), None)
+    before = weights_by_path(model)
+    given = {
+        **before,
+        "logits/kernel": np.zeros((17, 10)),
+        "logits/bias": np.zeros(10),
+        "block1_conv1/bias": np.ones(8),
+    }
+    with pytest.raises(CheckpointError, match=r"expected logits/kernel of shape \(16, 3\), got \(17, 10\)"):
+        put_weights(model, given)
+    assert all((value == before[path]).all() for path, value in weights_by_path(model).items())
 
 
 @pytest.mark.backend

@@ -32,7 +32,7 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, Writer, create_run, list_runs, open_run
 from kerascnn.runs.files import write_text
 from kerascnn.training.allocator import set_allocator
-from kerascnn.training.backend import BACKENDS, choose_backend, device_name, installed_backends, thread_count
+from kerascnn.training.backend import BACKENDS, choose_backend, device_name, installed_backends, tf32, thread_count
 from kerascnn.training.checkpoint import (
     Checkpoint,
     Progress,
@@ -42,9 +42,10 @@ from kerascnn.training.checkpoint import (
     list_checkpoints,
     newest_whole,
     read_checkpoint,
+    weights_of,
     write_checkpoint,
 )
-from kerascnn.training.schedule import LearningRate
+from kerascnn.training.schedule import LearningRate, long_warm_up
 from kerascnn.training.session import Options, new_run, replay
 from kerascnn.training.signals import Interruption
 from kerascnn.training.verify import verify
@@ -174,12 +175,95 @@ def test_schedules_are_what_their_papers_draw() -> None:
     assert rates(4, warm_up={"steps": 2, "factor": 0.5}) == pytest.approx([0.5, 0.75, 1, 1])
 
 
+def test_a_warm_up_that_takes_half_of_a_run_is_told_with_one_that_does_not() -> None:
+    train = load_recipe("vgg16_bn_cifar", {"train.epochs": 5}).train
+    assert long_warm_up(train, 1955) == (
+        "warm-up takes 1,955 steps and the run has 1,955, so the learning rate never reaches its full 0.1; "
+        "try --set train.warm_up.steps=195"
+    )
+    assert long_warm_up(train, 3910) == (
+        "warm-up takes 1,955 steps and the run has 3,910; try --set train.warm_up.steps=391"
+    )
+    assert long_warm_up(train, 3911) is None
+    assert long_warm_up(load_recipe("plain9_relu").train, 1) is None
+
+
+@pytest.mark.backend
+def test_a_run_says_at_its_start_that_its_warm_up_is_long(keras: Any) -> None:
+    def said(run_dir: Path) -> list[str]:
+        return [event["message"] for event in events_of(run_dir, "warning") if "warm-up" in event["message"]]
+
+    short = kerascnn.train(own("tiny", train__warm_up={"steps": 4})).run_dir
+    long = kerascnn.train(own("tiny", train__warm_up={"steps": 5})).run_dir
+    assert said(short) == []
+    assert len(said(long)) == 1
+    control.ask(open_run(long), control.make_command("extend", 1))
+    assert kerascnn.resume(open_run(long)).figures["epochs"] == 2
+    assert len(said(long)) == 1
+
+
 def test_beyond_the_end_the_last_rate_holds() -> None:
     schedule = LearningRate(load_recipe("resnet20_cifar").train, 100)
     assert schedule.at(1000) == schedule.at(99) == pytest.approx(0.001)
 
 
+# ── What a run depends on ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.backend
+def test_a_run_on_a_gpu_records_whether_products_are_rounded(
+    keras: Any, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recorded() -> Any:
+        return open_run(kerascnn.train(own("tiny", train__limit_train=50)).run_dir).environment()["tf32"]
+
+    assert recorded() is None
+    monkeypatch.setattr("kerascnn.training.backend.device_name", lambda _: "NVIDIA H200")
+    if backend == "torch":
+        import torch
+
+        assert recorded() == {"convolutions": True, "matrix_products": False}
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = False
+        try:
+            assert tf32(backend, "NVIDIA H200") == {"convolutions": False, "matrix_products": True}
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.allow_tf32 = True
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        assert recorded() == {"convolutions": True, "matrix_products": True}
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        try:
+            assert tf32(backend, "/physical_device:GPU:0") == {"convolutions": False, "matrix_products": False}
+        finally:
+            tf.config.experimental.enable_tensor_float_32_execution(True)
+    else:
+        assert recorded() is None
+
+
 # ── Checkpoints ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_weights_of_a_checkpoint_are_their_averages_once_there_are_any() -> None:
+    identity = {
+        "variables": [
+            ["a/kernel", [2]],
+            ["b/mean", [2]],
+            ["optimizer/iteration", []],
+            ["optimizer/a_kernel_average", [2]],
+        ]
+    }
+    arrays = {"model/00000": np.ones(2), "model/00001": np.full(2, 5.0)}
+
+    def weights(steps: int, average: float) -> dict[str, list[float]]:
+        kept = {"optimizer/00000": np.array(steps), "optimizer/00001": np.full(2, average)}
+        found = weights_of(Checkpoint(arrays | kept, Progress(), identity))
+        return {path: array.tolist() for path, array in found.items()}
+
+    assert weights(0, 0.0) == {"a/kernel": [1, 1], "b/mean": [5, 5]}
+    assert weights(3, 0.5) == {"a/kernel": [0.5, 0.5], "b/mean": [5, 5]}
 
 
 def a_checkpoint(step: int = 3) -> Checkpoint:
@@ -360,7 +444,8 @@ def test_weight_decay_adds_the_kernels_to_their_gradients(keras: Any) -> None:
 
 @pytest.mark.backend
 def test_weight_decay_is_the_same_under_loss_scaling(keras: Any) -> None:
-    plain = {**SGD, "train.weight_decay": 0.5}
+    # Larger weights can have gradients that overflow half precision at the first scale: then the step is left out.
+    plain = {**SGD, "train.weight_decay": 0.5, "initializer": "glorot_uniform"}
     before, one, _ = weights_after_a_step(plain)
     _, scaled, _ = weights_after_a_step({**plain, "train.precision": "mixed_float16"})
     for w, a, b in zip(before, one, scaled, strict=True):
@@ -442,7 +527,7 @@ def test_the_first_loss_of_vgg16_is_the_same_on_every_backend(keras: Any) -> Non
     assert step["loss"] == pytest.approx(VGG16_FIRST_LOSS, rel=1e-5)
 
 
-VGG16_FIRST_LOSS = 2.3756701946258545
+VGG16_FIRST_LOSS = 2.271324634552002
 
 
 @pytest.mark.backend
@@ -844,7 +929,8 @@ FIGURES |= {"best_val_accuracy", "best_epoch", "peak_memory_bytes"}
 @pytest.mark.backend
 def test_a_run_that_diverges_later_keeps_its_good_checkpoint(keras: Any) -> None:
     changes = {"train__optimizer": {"name": "sgd", "learning_rate": 1e-9, "momentum": 0.9}, "train__scaling": "none"}
-    run = open_run(kerascnn.train(own("tiny", train__limit_train=500, **changes)).run_dir)
+    # ReLUs could die before the loss is no number.
+    run = open_run(kerascnn.train(own("tiny", activation="linear", train__limit_train=500, **changes)).run_dir)
     (good,) = list_checkpoints(run.checkpoints)
     kept = good.read_bytes()
     for name, value in (("extend", 2.0), ("set-lr", 1000.0)):

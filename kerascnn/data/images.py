@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,19 @@ RESIZE_PER_CROP = 256 / 224
 MAX_PIXELS = 89_478_485
 MAX_PIXELS_PER_BYTE = 10_000
 PIXELS_AT_LEAST = 2**20
+
+# EXIF's tag that says how the camera was held, and what turns the image upright, by the tag's value.
+ORIENTATION = 0x0112
+UPRIGHT = 1
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # An image longer than this many times its short side is cut before it is resized.
 LONGEST_SHAPE = 8
@@ -181,7 +195,7 @@ def undecodable(files: Sequence[Path]) -> list[Path]:
 
 
 def open_image(path: Path) -> Image.Image:
-    """Decode one JPEG, PNG or WebP file, whatever its name ends in; of several frames the first.
+    """Decode one JPEG, PNG or WebP file, whatever its name ends in: upright by its EXIF, of several frames the first.
 
     Raises:
         DatasetError: it doesn't decode; the file is named.
@@ -194,13 +208,44 @@ def open_image(path: Path) -> Image.Image:
                     f"it claims {image.width:,}×{image.height:,} pixels, more than the {most:,} it may have"
                 )
             image.load()
-            if image.mode.startswith("I"):
-                # 16 bits of grey; Pillow's own conversion would cut everything above 255 to white.
-                return Image.fromarray((np.asarray(image, np.uint32) >> 8).clip(0, 255).astype(np.uint8))
-            return image if image.mode in ("L", "RGB") else image.convert("RGB")
+            turn = TURNS.get(_orientation(image.info.get("exif")))
+            plain = _in_bytes(image)
+            return plain if turn is None else plain.transpose(turn)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DatasetError(f"{path}: expected a JPEG, PNG or WebP image: {reason}") from None
+
+
+def _in_bytes(image: Image.Image) -> Image.Image:
+    """A byte a channel, grey or red, green and blue."""
+    if image.mode.startswith("I"):
+        # 16 bits of grey; Pillow's own conversion would cut everything above 255 to white.
+        return Image.fromarray((np.asarray(image, np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
+
+
+def _orientation(exif: object) -> int:
+    """The value of one tag among those of an image's EXIF; upright where it isn't there or can't be read.
+
+    Pillow's own look takes all tags apart, which is 3 % of the time that a JPEG of 500×375 pixels takes.
+    """
+    # It may be damaged, and in a PNG a text of this name. The rest of the image is whole all the same.
+    if not isinstance(exif, bytes):
+        return UPRIGHT
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        return UPRIGHT
+    try:
+        (first,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, first)
+        for entry in range(first + 2, first + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, entry)
+            if tag == ORIENTATION:
+                return int(value)
+    except struct.error:
+        return UPRIGHT
+    return UPRIGHT
 
 
 def resize_and_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:

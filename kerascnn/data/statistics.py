@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kerascnn.data.dataset import Dataset
-from kerascnn.data.images import Images
+from kerascnn.data.images import AdaptedImages, Images
 from kerascnn.data.locate import cache_folder
 from kerascnn.recipe import Recipe
 
@@ -26,12 +26,9 @@ class PixelStatistics:
     deviation: list[float]
 
     def for_channels(self, channels: int) -> PixelStatistics:
-        """The constants of images whose channels have been adapted: a grey one repeated, or colours made grey."""
-        if channels == len(self.mean):
-            return self
-        if len(self.mean) == 1:
-            return PixelStatistics(self.mean * channels, self.deviation * channels)
-        return PixelStatistics([float(np.mean(self.mean))] * channels, [float(np.mean(self.deviation))] * channels)
+        """The constants of images whose grey channel is repeated, where it is."""
+        times = channels // len(self.mean)
+        return PixelStatistics(self.mean * times, self.deviation * times)
 
 
 def constants_of(recipe: Recipe, dataset: Dataset) -> PixelStatistics | None:
@@ -41,11 +38,15 @@ def constants_of(recipe: Recipe, dataset: Dataset) -> PixelStatistics | None:
     """
     if recipe.train.scaling != "standardize":
         return None
-    return pixel_statistics(dataset.whole_train, dataset.fingerprint).for_channels(recipe.input_shape[2])
+    images, channels = dataset.whole_train, recipe.input_shape[2]
+    if channels < images.shape[2]:
+        # The deviation of grey pixels doesn't follow from the colours' own.
+        images = AdaptedImages(images, (*images.shape[:2], channels))
+    return pixel_statistics(images, dataset.fingerprint).for_channels(channels)
 
 
 def pixel_statistics(images: Images, fingerprint: str) -> PixelStatistics:
-    """Mean and deviation of each channel, computed once for each fingerprint.
+    """Mean and deviation of each channel, computed once for each fingerprint and shape.
 
     A histogram of the 256 values a channel is exact and its size doesn't depend on the number of images.
     """

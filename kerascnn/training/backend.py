@@ -294,6 +294,36 @@ def device_name(backend: str) -> str:
     return str(jax.devices()[0].device_kind) if jax.default_backend() != "cpu" else "cpu"
 
 
+def tf32(backend: str, device: str) -> dict[str, bool] | None:
+    """Whether a GPU may compute float32 products in TF32, which keeps 10 of 23 bits of a factor: the backend's setting.
+
+    Args:
+        backend: the active one.
+        device: from :func:`device_name`.
+
+    Returns:
+        For ``convolutions`` and for ``matrix_products``; None on a CPU, on Apple's mps, and on JAX, which has no such
+        setting.
+    """
+    if device in ("cpu", "mps") or backend == "jax":
+        return None
+    if backend == "torch":
+        import torch
+
+        convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+        if not hasattr(convolutions, "conv"):  # torch below 2.9
+            return {"convolutions": convolutions.allow_tf32, "matrix_products": products.allow_tf32}
+        return {
+            "convolutions": convolutions.conv.fp32_precision == "tf32",
+            "matrix_products": products.fp32_precision == "tf32",
+        }
+    import tensorflow as tf
+
+    return dict.fromkeys(
+        ("convolutions", "matrix_products"), tf.config.experimental.tensor_float_32_execution_enabled()
+    )
+
+
 def thread_count(backend: str) -> int:
     """The threads that one operation of the active backend may use; results depend on it in the last bits."""
     if backend == "torch":

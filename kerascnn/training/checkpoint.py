@@ -224,9 +224,21 @@ def differences(one: Checkpoint, two: Checkpoint) -> list[str]:
 
 
 def weights_of(checkpoint: Checkpoint) -> Arrays:
-    """The network's variables by their paths, without the optimizer's."""
+    """The network's variables by their paths, as the run validates and saves them.
+
+    Those that the optimizer keeps a moving average of are that average.
+    """
     names = _variable_names(checkpoint)
-    return {names[key]: array for key, array in checkpoint.arrays.items() if key.startswith("model/")}
+    kept = {names[key]: array for key, array in checkpoint.arrays.items() if key.startswith("optimizer/")}
+    # An average begins as zeros and takes its first value with the first step.
+    stepped = any(array.any() for path, array in kept.items() if path.endswith("/iteration"))
+    averages = {path.rpartition("/")[2]: array for path, array in kept.items()} if stepped else {}
+    return {
+        # As Keras names them.
+        names[key]: averages.get(f"{names[key].replace('/', '_')}_average", array)
+        for key, array in checkpoint.arrays.items()
+        if key.startswith("model/")
+    }
 
 
 def in_order(prefix: str, values: Sequence[Named]) -> dict[str, Named]:

@@ -37,3 +37,18 @@ class LearningRate:
         if warm_up.shape == "flat":
             return warm_up.factor
         return warm_up.factor + (1 - warm_up.factor) * step / warm_up.steps
+
+
+def long_warm_up(train: Train, total_steps: int) -> str | None:
+    """What to say of a warm-up that takes at least half of a run of ``total_steps``; None of a shorter one.
+
+    A warm-up is counted in steps, so a run of fewer epochs keeps all of it.
+    """
+    warm_up, rate = train.warm_up, train.optimizer.learning_rate
+    if 2 * warm_up.steps < total_steps or warm_up.factor == 1:
+        return None
+    never = f", so the learning rate never reaches its full {rate:g}" if warm_up.steps >= total_steps else ""
+    return (
+        f"warm-up takes {warm_up.steps:,} steps and the run has {total_steps:,}{never}; "
+        f"try --set train.warm_up.steps={total_steps // 10}"
+    )

@@ -39,6 +39,7 @@ from kerascnn.runs.directory import RUNS_FOLDER, Run, Writer, create_run, epochs
 from kerascnn.runs.files import patiently, write_atomically, write_json
 from kerascnn.training import backend as backends
 from kerascnn.training.allocator import asked_allocator, set_allocator
+from kerascnn.training.schedule import long_warm_up
 from kerascnn.training.signals import Interruption, Signals
 from kerascnn.wording import command_line, resume_command
 from kerascnn.zoo import check_builder
@@ -119,7 +120,8 @@ def train(
         run_dir: the run's directory; by default a new one under ``runs_folder``.
         runs_folder: where runs are kept.
         init_from: a run's directory, or one of its checkpoints, whose weights to begin with. The optimizer, the
-            schedule and the epochs begin anew, so the backend, the dataset and the batch size may be others.
+            schedule and the epochs begin anew, so the backend, the dataset and the batch size may be others. Where the
+            number of classes is another, the logits begin anew too.
         options: backend, device, where data lies.
         listeners: called with each event as it is written; one that fails hears no more, and the run goes on.
 
@@ -355,6 +357,8 @@ class _Session:
         few = batches.few(probe_size(self._recipe.input_shape))
         architecture = read_architecture(network.model, network.layers, few) if network.layers else None
         progress = self._resume_point(network) if resume else self._fresh()
+        if not progress.step:
+            self._warn_of_long_warm_up(batches.per_epoch)
         if architecture is not None and self._options.observe:
             self._watcher = Watcher(self._recipe, architecture, self._run.events())
         self._write_environment(dataset, statistics, network.steps.execution)
@@ -451,6 +455,11 @@ class _Session:
         train = self._recipe.train
         return TrainingBatches(dataset.train, train.batch_size, train.seed, train.augment)
 
+    def _warn_of_long_warm_up(self, steps_per_epoch: int) -> None:
+        train = self._recipe.train
+        if (warning := long_warm_up(train, train.epochs * steps_per_epoch)) is not None:
+            self._emit(ev.Warned(message=warning))
+
     def _make_engine(
         self, network: Network, dataset: Dataset, batches: TrainingBatches, few: Pixels, progress: Progress
     ) -> Engine:
@@ -476,10 +485,12 @@ class _Session:
     def _write_environment(self, dataset: Dataset, statistics: PixelStatistics | None, execution: str) -> None:
         """What the run's figures depend on. A resume under others says so."""
         backend = self._choice.name
+        device = backends.device_name(backend)
         now = {
             "backend": backend,
             "backend_reason": self._choice.reason,
-            "device": backends.device_name(backend),
+            "device": device,
+            "tf32": backends.tf32(backend, device),
             "execution": execution,
             "threads": backends.thread_count(backend),
             "allocator": set_allocator(backend),
@@ -497,7 +508,7 @@ class _Session:
             "command": list(self._options.command),
         }
         before = self._begun()
-        for key in ("versions", "machine", "threads", "device", "execution", "dataset"):
+        for key in ("versions", "machine", "threads", "device", "tf32", "execution", "dataset"):
             then = before.get(key)
             if then and _comparable(key, then) != _comparable(key, now[key]):
                 self._emit(

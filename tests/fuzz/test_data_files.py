@@ -354,10 +354,10 @@ def test_an_archive_stays_in_its_folder(folder: Path, content: bytes) -> None:
 # ── Pictures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def picture(kind: str, mode: str = "RGB") -> bytes:
+def picture(kind: str, mode: str = "RGB", **more: object) -> bytes:
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 20, 3), dtype=np.uint8)).convert(mode).save(
-        file, kind
+        file, kind, **more
     )
     return file.getvalue()
 
@@ -375,6 +375,9 @@ def png(width: int, height: int, depth: int, colours: int, pixels: bytes, interl
 
 PICTURES = [picture("PNG"), picture("PNG", "L"), picture("PNG", "P"), picture("PNG", "I;16"), picture("JPEG")]
 PICTURES += [picture("JPEG", "L"), picture("JPEG", "CMYK"), picture("WEBP"), picture("WEBP", "RGBA")]
+LYING = Image.Exif()
+LYING[0x0112] = 6
+PICTURES += [picture("JPEG", exif=LYING), picture("JPEG", exif=LYING, dpi=(72, 72)), picture("PNG", exif=LYING)]
 sizes = st.integers(0, 40) | st.sampled_from([100_000, 13_000, 2**31 - 1, 2**31, 2**32 - 1])
 
 
