@@ -186,7 +186,6 @@ def replay(run: Run, until: Position, *, options: Options, listeners: Sequence[e
 def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lambda _: None) -> backends.BackendChoice:
     """What can be wrong before anything is written; a missing dataset is downloaded here."""
     choice = backends.choose_backend(options.backend, options.backend_reason)
-    backends.check_process(choice.name, options.device)
     asked_allocator()
     check_builder(recipe.builder)
     if options.execution == "lowered" and choice.name == "jax":
