@@ -157,14 +157,8 @@ def test_looking_changes_nothing(keras: Any) -> None:
     assert differences(final_state(looked.run_dir), final_state(blind.run_dir)) == []
 
 
-@pytest.mark.parametrize(("precision", "piece"), [("float32", 2**22), ("float32", 50), ("mixed_float16", 2**22)])
-def test_a_step_of_plain_sgd_is_its_gradient_times_the_learning_rate(
-    keras: Any, precision: str, piece: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where a kernel is compared in pieces of some units, the last of them smaller."""
-    from kerascnn.training import observer
-
-    monkeypatch.setattr(observer, "PIECE", piece)
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_step_of_plain_sgd_is_its_gradient_times_the_learning_rate(keras: Any, precision: str) -> None:
     recipe = own(
         "tiny", train__optimizer={"name": "sgd", "learning_rate": 0.5, "momentum": 0.0}, train__precision=precision
     )
@@ -180,6 +174,24 @@ def test_a_step_of_plain_sgd_is_its_gradient_times_the_learning_rate(
         kernel = np.asarray(keras.ops.convert_to_numpy(model.get_layer(name).kernel), dtype=np.float64)
         assert gradient is not None
         assert update == pytest.approx(0.5 * gradient / np.sqrt((kernel**2).sum()), rel=2e-3)
+
+
+def test_of_a_large_kernel_some_units_tell_how_far_it_moved(keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kerascnn.diagnosis.signals import kernel_layers
+    from kerascnn.training import observer
+
+    monkeypatch.setattr(observer, "MOST_WEIGHTS", 50)
+    model = kerascnn.build_model(own("tiny"))
+    layers = kernel_layers(model)
+    looks = observer.Observer(model, layers, pixels(3))
+    looks.before_step()
+    # A unit may be one too many.
+    assert all(np.prod(before.shape) <= 50 + np.prod(before.shape[:-1]) for before in looks._before)
+    for number, layer in enumerate(layers):
+        kernel = model.trainable_variables[layer.kernel]
+        kernel.assign(kernel * (1.25 + number))
+    seen = looks.after_step(1, np.zeros(len(layers), dtype=np.float32))
+    assert seen.update_over_weight == pytest.approx([0.25 + number for number in range(len(layers))], rel=1e-3)
 
 
 def test_after_the_first_steps_looking_takes_a_two_hundredth_of_the_time(keras: Any) -> None:

@@ -116,7 +116,11 @@ def kernel_layers(model: keras.Model) -> list[KernelLayer]:
 
 def nodes_of(model: keras.Model) -> list[Node]:
     """The operations of a model in the order in which they are done, those of models inside it among them."""
-    depths = getattr(graph_of(model), "_nodes_by_depth", {})
+    return _nodes(graph_of(model))
+
+
+def _nodes(graph: Any) -> list[Node]:
+    depths = getattr(graph, "_nodes_by_depth", {})
     return [node for depth in sorted(depths, reverse=True) for node in depths[depth] if not node.is_input]
 
 
@@ -190,29 +194,58 @@ class Probe:
 
     def __init__(self, layers: Sequence[KernelLayer], pixels: Pixels) -> None:
         """``pixels`` is a batch ``(images, height, width, channels)`` that stays the same."""
-        inputs = keras.utils.get_source_inputs(layers[0].output)
-        self._model = keras.Model(inputs, [layer.output for layer in layers])
-        self._activations = [layer.activation for layer in layers]
-        self._channels = [_channel_axis(layer) for layer in layers]
+        self._layers = layers
+        self._input = keras.utils.get_source_inputs(layers[0].output)[0]
+        self._model = keras.Model(self._input, [layer.output for layer in layers])
+        self._calls = _with_spent(_nodes(self._model))
         self._pixels = ops.convert_to_tensor(pixels)
         self._figures = _compiled(self._compute)
 
     def look(self) -> Activity:
         """The figures as the network stands now."""
-        groups = (self._model.trainable_variables, self._model.non_trainable_variables)
-        values = [[variable.value for variable in group] for group in groups]
+        values = [variable.value for variable in self._model.variables]
         with _without_dropout(self._model):
-            table = ops.convert_to_numpy(self._figures(*values, self._pixels)).astype(np.float64)
+            table = ops.convert_to_numpy(self._figures(values, self._pixels)).astype(np.float64)
         return Activity(*table)
 
-    def _compute(self, trainable: list[Any], others: list[Any], pixels: Any) -> Any:
+    def _compute(self, values: list[Any], pixels: Any) -> Any:
         """A table of three figures by layers."""
         # Without assigning anything: BatchNorm takes this batch's statistics and leaves its averages alone.
-        outputs, _ = self._model.stateless_call(trainable, others, pixels, training=True)
-        outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-        triples = zip(outputs, self._activations, self._channels, strict=True)
-        columns = [ops.stack(_figures_of(ops.cast(output, "float32"), name, axis)) for output, name, axis in triples]
-        return ops.stack(columns, axis=1)
+        with keras.StatelessScope(state_mapping=list(zip(self._model.variables, values, strict=True))):
+            figures = self._figures_by_output(pixels)
+        return ops.stack([ops.stack(figures[id(layer.output)]) for layer in self._layers], axis=1)
+
+    def _figures_by_output(self, pixels: Any) -> dict[int, list[Any]]:
+        """Each layer's figures as soon as its output is there; Keras's own call would hold all outputs to the end."""
+        judged = {id(layer.output): layer for layer in self._layers}
+        found = {}
+        at_hand = {id(self._input): ops.convert_to_tensor(pixels, dtype=self._input.dtype)}
+        for node, spent in self._calls:
+            inputs, named = node.arguments.fill_in(at_hand)
+            if "training" in getattr(node.operation, "_call_context_args", ()):
+                named["training"] = True
+            outputs = keras.tree.flatten(node.operation(*inputs, **named))
+            del inputs, named
+            at_hand.update(zip(map(id, node.outputs), outputs, strict=True))
+            for tensor in node.outputs:
+                if id(tensor) in judged:
+                    layer = judged[id(tensor)]
+                    output = ops.cast(at_hand[id(tensor)], "float32")
+                    found[id(tensor)] = _figures_of(output, layer.activation, _channel_axis(layer))
+            for place in spent:
+                del at_hand[place]
+        return found
+
+
+def _with_spent(nodes: Sequence[Node]) -> list[tuple[Node, list[int]]]:
+    """Each call with the tensors, by identity, that no later call reads."""
+    last: dict[int, int] = {}
+    for number, node in enumerate(nodes):
+        last.update((id(tensor), number) for tensor in (*node.input_tensors, *node.outputs))
+    spent: list[list[int]] = [[] for _ in nodes]
+    for place, number in last.items():
+        spent[number].append(place)
+    return list(zip(nodes, spent, strict=True))
 
 
 def _channel_axis(layer: KernelLayer) -> int:
