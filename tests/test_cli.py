@@ -593,15 +593,40 @@ def test_one_backend_imports_no_other(backend: str) -> None:
 
 
 @pytest.mark.backend
+def test_who_compiles_gets_the_compiler_and_the_same_draws(backend: str) -> None:
+    """Torch's compiler isn't imported for Keras, which would have it leave the draw of its seeds alone."""
+    if backend != "torch":
+        pytest.skip("torch's compiler")
+    program = (
+        "import sys\n"
+        "from kerascnn.training.backend import activate\n"
+        "activate('torch')\n"
+        "import keras, torch\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+        "def draw():\n    return keras.random.uniform((3,), seed=1) * 2\n"
+        "as_it_is = draw()\n"
+        "compiled = torch.compile(draw, backend='eager')()\n"
+        "assert 'torch._dynamo.eval_frame' in sys.modules\n"
+        "keras.utils.clear_session()\n"
+        "print(torch.equal(as_it_is, compiled))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True", done.stderr
+
+
+@pytest.mark.backend
 def test_a_whole_training_imports_no_other_backend(backend: str, tmp_path: Path) -> None:
-    """To write a model Keras itself would import TensorFlow on any backend: seconds, and 0.3 GB."""
+    """To write a model Keras itself would import TensorFlow on any backend: seconds, and 0.3 GB.
+
+    Nor does it import torch's compiler, which takes as long as torch.
+    """
     program = (
         "import sys, kerascnn\n"
         "from kerascnn.training.backend import BACKENDS\n"
         f"recipe = kerascnn.load_recipe('tiny', {{'train.limit_train': 50, 'train.limit_val': 50}}, "
         f"catalog={str(OWN_CATALOG)!r})\n"
         f"kerascnn.train(recipe, run_dir={str(tmp_path / 'run')!r}, options=kerascnn.Options(backend={backend!r}))\n"
-        "print([name for name in BACKENDS if name in sys.modules])\n"
+        "print([name for name in (*BACKENDS, 'torch._dynamo') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == str([backend])

@@ -30,6 +30,7 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Writer, create_run
 from kerascnn.training import backend as backends
 from kerascnn.training.allocator import DEFAULT, set_allocator
+from kerascnn.training.imports import unheard
 from kerascnn.training.session import peak_memory_bytes
 from kerascnn.training.signals import Signals
 
@@ -144,7 +145,7 @@ def train_tensorflow_twin(recipe: Recipe, device: str, turns: Turns, *, xla: boo
     began = time.perf_counter()
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    with backends.unheard():
+    with unheard():
         from kerascnn.bench.plain_tensorflow import share_gpus, train_plain
 
     importing = time.perf_counter() - began

@@ -13,7 +13,7 @@ from keras import ops
 
 from kerascnn.diagnosis.signals import Node, activation_of, graph_of, kernel_of, nodes_of
 from kerascnn.errors import reason_of
-from kerascnn.training.backend import tensorflow_left_alone
+from kerascnn.training.imports import tensorflow_left_alone
 
 # What may come after a softmax and leaves its probabilities as they are: layers, and operations by their class.
 PASSING = ("Activation", "Identity", "Reshape", "Flatten", "Squeeze", "Cast")

@@ -26,7 +26,7 @@ from kerascnn.diagnosis.signals import kernel_layers
 from kerascnn.errors import reason_of
 from kerascnn.recipe import Recipe, Train
 from kerascnn.runs import events as ev
-from kerascnn.training.backend import tensorflow_left_alone
+from kerascnn.training.imports import tensorflow_left_alone
 from kerascnn.training.observer import FIRST_STEPS, Observer, probe_size
 from kerascnn.training.overfit import Overfit, Watch
 from kerascnn.training.schedule import LearningRate

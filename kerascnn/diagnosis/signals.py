@@ -218,8 +218,8 @@ class Probe:
     def _figures_by_output(self, pixels: Any) -> dict[int, list[Any]]:
         """Each layer's figures as soon as its output is there; Keras's own call would hold all outputs to the end."""
         judged = {id(layer.output): layer for layer in self._layers}
-        found = {}
-        at_hand = {id(self._input): ops.convert_to_tensor(pixels, dtype=self._input.dtype)}
+        found: dict[int, list[Any]] = {}
+        at_hand = {id(self._input): ops.cast(pixels, self._input.dtype)}
         for node, spent in self._calls:
             inputs, named = node.arguments.fill_in(at_hand)
             if "training" in getattr(node.operation, "_call_context_args", ()):

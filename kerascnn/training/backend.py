@@ -17,6 +17,7 @@ from typing import Any
 from kerascnn.errors import BackendError, UnknownNameError, nearest
 from kerascnn.machine import usable_cores
 from kerascnn.training.allocator import set_allocator
+from kerascnn.training.imports import unheard, without_idle_imports
 
 # In the order of preference where nothing is said.
 BACKENDS = ("torch", "tensorflow", "jax")
@@ -128,7 +129,7 @@ def activate(backend: str, device: str = "auto") -> None:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
             os.environ["JAX_PLATFORMS"] = "cpu"
             os.environ["KERAS_TORCH_DEVICE"] = "cpu"
-        with unheard(), _jax_hidden_from(backend):
+        with unheard(), without_idle_imports(backend):
             import keras
     check_process(backend, device)
     import keras
@@ -176,61 +177,6 @@ def check_process(backend: str, device: str = "auto") -> None:
         raise BackendError(f"expected the CPU (--device cpu), and Keras runs on {found} in this process already")
 
 
-@contextmanager
-def unheard() -> Iterator[None]:
-    """Drop what is written to the error channel from outside Python while TensorFlow may be imported.
-
-    Its C++ greets there before any setting can stop it. What fails raises all the same.
-    """
-    if "tensorflow" in sys.modules:
-        yield
-        return
-    sys.stderr.flush()
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
-
-
-@contextmanager
-def tensorflow_left_alone() -> Iterator[None]:
-    """Inside, Keras on another backend doesn't look for TensorFlow.
-
-    To write a model or a configuration it would import TensorFlow, if that is installed: some seconds and 0.3 GB.
-    """
-    from keras.src.utils.module_utils import tensorflow
-
-    known = tensorflow._available
-    if known is None and "tensorflow" not in sys.modules:
-        tensorflow._available = False
-    try:
-        yield
-    finally:
-        tensorflow._available = known
-
-
-@contextmanager
-def _jax_hidden_from(backend: str) -> Iterator[None]:
-    """Inside, another backend doesn't find JAX.
-
-    A callback of Keras's imports it wherever it is installed, does without it where it isn't, and isn't used here. It
-    is 112 MB and 0.7 s of processor time.
-    """
-    if backend == "jax" or "jax" in sys.modules:
-        yield
-        return
-    # Python's own mark of a module that can't be imported.
-    sys.modules["jax"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules["jax"]
-
-
 def seed_backend(backend: str, seed: int) -> None:
     """Seed what isn't keyed by the recipe: draws without a seed in a builder of the user's own.
 
@@ -252,7 +198,8 @@ def _make_repeatable(backend: str) -> None:
     if backend == "torch":
         import torch
 
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # `use_deterministic_algorithms` would import torch's compiler, to tell it too.
+        torch.set_deterministic_debug_mode("warn")
         # It would also fill all fresh memory, which only helps code that reads what it never wrote.
         torch.utils.deterministic.fill_uninitialized_memory = False
         torch.backends.cudnn.benchmark = False

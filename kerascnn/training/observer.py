@@ -24,8 +24,8 @@ PROBE_IMAGES = 32
 # Larger images are fewer, so that the outputs of all layers fit beside a training batch.
 PROBE_PIXELS = 32 * 64 * 64
 FEWEST_IMAGES = 8
-# Of a larger kernel, the dense ones of VGG16 for ImageNet, so many weights tell how far a step moved them. A copy of all
-# would be a quarter of the memory that its training takes.
+# Of a larger kernel, as VGG16 for ImageNet has, so many weights tell how far a step moved them: a copy of all would be
+# a quarter of the memory that its training takes.
 MOST_WEIGHTS = 2**22
 
 

@@ -39,6 +39,7 @@ from kerascnn.runs.directory import RUNS_FOLDER, Run, Writer, create_run, epochs
 from kerascnn.runs.files import patiently, write_atomically, write_json
 from kerascnn.training import backend as backends
 from kerascnn.training.allocator import asked_allocator, set_allocator
+from kerascnn.training.imports import tensorflow_left_alone
 from kerascnn.training.schedule import long_warm_up
 from kerascnn.training.signals import Interruption, Signals
 from kerascnn.wording import command_line, resume_command
@@ -519,7 +520,7 @@ class _Session:
         from kerascnn.training.optimizer import averaged_weights
 
         network = engine.network
-        with backends.tensorflow_left_alone(), averaged_weights(network.model, network.optimizer):
+        with tensorflow_left_alone(), averaged_weights(network.model, network.optimizer):
             write_atomically(self._run.model_file, network.model.save)
 
     def _end(
