@@ -965,6 +965,26 @@ def test_images_of_other_modes_become_rgb(tmp_path: Path) -> None:
     assert images.read(np.array([0]))[0, 0, 0].tolist() == [10, 20, 30]
 
 
+@pytest.mark.parametrize(("side", "in_threads"), [(16, False), (200, True)])
+def test_images_are_decoded_in_threads_where_that_pays(
+    side: int, in_threads: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, side, side, 3), dtype=np.uint8)
+    files = [tmp_path / f"{number}.png" for number in range(6)]
+    for file, image in zip(files, pixels, strict=True):
+        Image.fromarray(image).save(file)
+    seen = set()
+
+    def opened(path: Path) -> Image.Image:
+        seen.add(threading.current_thread().name.partition("_")[0])
+        return open_image(path)
+
+    monkeypatch.setattr("kerascnn.data.images.open_image", opened)
+    found = FolderImages(files, np.zeros(6, np.int64), (16, 16, 3)).read(np.array([4, 2, 5]))
+    assert seen == {"decode" if in_threads else threading.current_thread().name}
+    assert [image.std() > 10 for image in found] == [True] * 3
+
+
 def test_batches_are_made_in_one_thread_that_outlives_an_epoch() -> None:
     epochs = [list(batches.read_ahead(lambda _: threading.get_ident(), range(3))) for _ in range(2)]
     (maker,) = {ident for epoch in epochs for ident in epoch}

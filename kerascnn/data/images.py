@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,9 @@ TURNS = {
 
 # An image longer than this many times its short side is cut before it is resized.
 LONGEST_SHAPE = 8
+
+# A file of so few bytes, for a network of images of at most such a side, is decoded before a thread gets to it.
+SMALL_FILE, SMALL_SIDE = 4096, 64
 
 # The largest difference in size that is padded or cropped away; beyond it images are resized.
 LARGEST_PADDING = 8
@@ -98,7 +102,7 @@ class ArrayImages:
 
 
 class FolderImages:
-    """Images in files, decoded when they are read, in threads: Pillow decodes outside the interpreter lock."""
+    """Images in files, decoded when they are read, in threads where that pays."""
 
     def __init__(self, files: Sequence[Path], labels: Labels, shape: Shape) -> None:
         self.files = files
@@ -131,7 +135,8 @@ class FolderImages:
                 raise DatasetError(f"{error}; `kerascnn train` with --skip-bad-images leaves such files out") from None
             out[row] = _to_pixels(cut(image, index), self._shape[2])
 
-        for _ in self._pool.map(decode, range(len(indices)), indices.tolist()):
+        over = fastest_map(self._pool, self.files[int(indices[0])], self._shape) if len(indices) else map
+        for _ in over(decode, range(len(indices)), indices.tolist()):
             pass
         return out
 
@@ -178,6 +183,20 @@ class Subset:
 
     def read_random_crops(self, indices: Indices, random_for: RandomFor) -> Pixels:
         return self._images.read_random_crops(self._chosen[indices], random_for)
+
+
+def fastest_map(pool: ThreadPoolExecutor, file: Path, shape: Shape) -> Callable[..., Iterable[Any]]:
+    """``pool.map``, or ``map`` for small images: Pillow decodes outside Python's lock, but opens a file inside.
+
+    Args:
+        pool: threads.
+        file: one of those to decode, which the others are like.
+        shape: what the network takes.
+    """
+    with suppress(OSError):
+        if max(shape[:2]) <= SMALL_SIDE and file.stat().st_size <= SMALL_FILE:
+            return map
+    return pool.map
 
 
 def undecodable(files: Sequence[Path]) -> list[Path]:

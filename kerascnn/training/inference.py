@@ -15,7 +15,7 @@ import numpy as np
 from kerascnn.data.batches import ValidationBatches, read_ahead
 from kerascnn.data.dataset import Dataset, is_folder, load_dataset
 from kerascnn.data.formats import Pixels
-from kerascnn.data.images import LARGEST_PADDING, Shape, adapt, open_image, resize_and_crop
+from kerascnn.data.images import LARGEST_PADDING, Shape, adapt, fastest_map, open_image, resize_and_crop
 from kerascnn.data.locate import check_data_dir
 from kerascnn.errors import NotLoweredError, RunError, reason_of
 from kerascnn.machine import usable_cores
@@ -154,13 +154,16 @@ def predict(
     if len(names) != recipe.classes:
         names = [str(number) for number in range(recipe.classes)]
     compute = _predictor(model)
-    decode = partial(as_input, shape=recipe.input_shape, like_training=not is_folder(recipe.dataset))
+    shape = recipe.input_shape
+    decode = partial(as_input, shape=shape, like_training=not is_folder(recipe.dataset))
     batch_size = batch_size or recipe.train.batch_size
     at_once = [files[first : first + batch_size] for first in range(0, len(files), batch_size)]
     predictions = []
     with (
         ThreadPoolExecutor(max_workers=usable_cores(), thread_name_prefix="decode") as pool,
-        closing(read_ahead(lambda some: np.stack([*pool.map(decode, some)]), at_once)) as ready,
+        closing(
+            read_ahead(lambda some: np.stack([*fastest_map(pool, some[0], shape)(decode, some)]), at_once)
+        ) as ready,
     ):
         for some, pixels in zip(at_once, ready, strict=True):
             for file, softmax in zip(some, np.exp(_log_softmax(compute(pixels))), strict=True):
