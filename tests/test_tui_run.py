@@ -80,6 +80,48 @@ async def test_ascii_needs_no_other_character(tmp_path: Path, snapshot: Snapshot
         assert screen_text(app) == snapshot
 
 
+async def test_f_goes_from_finding_to_finding_and_tells_each(tmp_path: Path) -> None:
+    # After its first steps a run records about one a second; findings come at any.
+    steps = [step(number) for number in (100, 110)]
+    layers = {101: "first", 103: "second", 200: "third"}
+    findings = [recorded.finding(number).model_copy(update={"layer": layer}) for number, layer in layers.items()]
+    run = record(tmp_path / "run", [*started(), *steps, *findings])
+    own(run)
+    app = host(run)
+
+    def word() -> str:
+        return str(app.screen.query_one("#word").render()).strip()
+
+    async with app.run_test(size=(160, 40)) as pilot:
+        await pilot.pause()
+        assert word().endswith("(step 200, 3 findings; f goes there)")
+        for number, layer, cursor in ((1, "first", 100), (2, "second", 100), (3, "third", 110), (1, "first", 100)):
+            await press(pilot, "f")
+            assert word().startswith(f"⚠ {layer}: dead channels")
+            assert word().endswith(f"finding {number} of 3; f goes to the next)")
+            assert app.opened.charts.cursor == cursor
+        await press(pilot, "x")
+        append(run, step(201))
+        await ticked(app, pilot)
+        assert word().startswith("⚠ first: "), "neither another axis nor news moves the cursor"
+        await press(pilot, "x", "x", "f", "f")
+        assert word().startswith("⚠ third: ")
+        await press(pilot, "home", "f")
+        assert word().startswith("⚠ first: "), "the next one from where the cursor is"
+        await press(pilot, "c")
+        assert word().endswith("(step 200, 3 findings; f goes there)")
+
+
+async def test_f_tells_a_finding_before_the_end_of_its_run(tmp_path: Path) -> None:
+    diverged = ev.RunEnded(state="diverged", message="the loss is nan", step=9, elapsed=0, exit_code=1)
+    app = host(record(tmp_path / "run", [*started(), step(9), recorded.finding(9), diverged]))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        assert "diverged: the loss is nan" in str(app.screen.query_one("#word").render())
+        await press(pilot, "f")
+        assert "block3_conv1: dead channels" in str(app.screen.query_one("#word").render())
+
+
 async def test_one_cursor_moves_curves_layers_and_log(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     app = host(record(tmp_path / "run", whole_run()))
     async with app.run_test(size=(120, 40)) as pilot:
