@@ -122,6 +122,30 @@ async def test_f_tells_a_finding_before_the_end_of_its_run(tmp_path: Path) -> No
         assert "block3_conv1: dead channels" in str(app.screen.query_one("#word").render())
 
 
+async def test_the_log_follows_again_when_the_cursor_is_taken_away(tmp_path: Path) -> None:
+    warned = [ev.Warned(time=BEGAN + number, message=f"note {number}", step=number) for number in range(1, 40)]
+    run = record(tmp_path / "run", [*started(), *(step(number) for number in range(1, 40)), *warned])
+    own(run)
+    app = host(run)
+    async with app.run_test(size=(120, 40)) as pilot:
+        log = app.opened.query_one(LogTail)
+        await press(pilot, "c", "home")
+        assert log.scroll_y < log.max_scroll_y / 2
+        await pilot.resize_terminal(120, 50)
+        await press(pilot)
+        assert log.scroll_y < log.max_scroll_y / 2
+        await press(pilot, "c")
+        assert log.scroll_y == log.max_scroll_y
+        append(run, *(ev.Warned(message=f"more {number}", step=40) for number in range(9)))
+        await ticked(app, pilot)
+        assert "more 8" in screen_text(app)
+        log.scroll_to(y=3, animate=False)
+        await press(pilot, "c", "end", "c")
+        append(run, *(ev.Warned(message=f"last {number}", step=41) for number in range(9)))
+        await ticked(app, pilot)
+        assert "last 8" not in screen_text(app), "it had been scrolled up before"
+
+
 async def test_one_cursor_moves_curves_layers_and_log(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     app = host(record(tmp_path / "run", whole_run()))
     async with app.run_test(size=(120, 40)) as pilot:
