@@ -74,10 +74,23 @@ async def test_ascii_needs_no_other_character(tmp_path: Path, snapshot: Snapshot
     app = host(record(tmp_path / "run", whole_run()), Settings(ascii=True))
     async with app.run_test(size=(100, 36)) as pilot:
         await press(pilot, "f")
-        # The layer table is as long as its panel; a scroll bar is Textual's own.
-        text = "\n".join(line[:-2] + line[-1:] for line in screen_text(app).splitlines())
+        text = screen_text(app)
         assert text.isascii(), sorted({character for character in text if not character.isascii()})
-        assert screen_text(app) == snapshot
+        assert text == snapshot
+
+
+async def test_ascii_translates_what_events_tell(tmp_path: Path) -> None:
+    odd = recorded.finding(20).model_copy(update={"symptom": "1×1 → 0", "layer": "conv·1"})
+    warned = ev.Warned(time=BEGAN + 30, message="images of 28×28×1 …", step=30)
+    statistics = recorded.layers(10).model_copy(update={"layers": tuple(f"conv×{n}" for n in range(8))})
+    steps = [step(number) for number in range(1, 41)]
+    app = host(record(tmp_path / "run", [*started(), *steps, statistics, odd, warned]), Settings(ascii=True))
+    async with app.run_test(size=(200, 60)) as pilot:
+        await press(pilot, "w", "w", "w", "w")
+        text = screen_text(app)
+        assert text.isascii(), sorted({character for character in text if not character.isascii()})
+        for told in ("! 1x1 > 0", "images of 28x28x1 .", "importing .", "convx7"):
+            assert told in text
 
 
 async def test_f_goes_from_finding_to_finding_and_tells_each(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from tui.drawing.colors import style_of
+from tui.drawing.glyphs import plain
 from tui.reading.story import Line
 from tui.widgets.listing import Listing
 
@@ -79,7 +80,7 @@ class LogTail(Listing):
         text = f"{pointer}{line.step:>7,}  " if line.step else f"{pointer}{'':>7}  "
         style = style_of("warning", self.app.theme_variables) if line.kind in ALARMING else Style.null()
         muted = style_of("quiet", self.app.theme_variables)
-        message = set_cell_size(line.text, max(width - len(text), 0))
+        message = set_cell_size(plain(line.text, ascii=self._ascii), max(width - len(text), 0))
         return Strip([Segment(text, muted), Segment(message, style + Style(bold=chosen))]).adjust_cell_length(width)
 
     def _telling(self, row: int) -> int:
