@@ -36,6 +36,7 @@ from tui.settings import Settings as UserSettings
 from tui.starting import launch
 from tui.widgets.argument import ArgumentList
 from tui.widgets.chart import Chart
+from tui.widgets.words import Words
 
 Started = list[tuple[list[str], Path]]
 
@@ -77,6 +78,11 @@ def drawn(app: Host) -> dict[str, int]:
     """How many points each curve of the loss chart that is named has."""
     picture = app.opened.query_one("#loss", Chart).picture
     return {one.label: len(one.x) for one in picture.series if one.label}
+
+
+def told(app: Host) -> str:
+    """What is said of the step, its lines joined."""
+    return " ".join(app.opened.query_one(Words).render_line(y).text.strip() for y in range(60))
 
 
 # -- reading the folder
@@ -288,9 +294,27 @@ async def test_a_lecture_that_hasnt_begun_shows_its_argument(tmp_path: Path) -> 
 
 
 async def test_the_command_for_a_step_names_another_folder_as_one_types_it(tmp_path: Path) -> None:
-    app = host(tmp_path, places=Places(tmp_path / "runs", lecture_dir=Path("my lecture")))
+    app = host(tmp_path, backends=["torch"], places=Places(tmp_path / "runs", lecture_dir=Path("my lecture")))
     async with app.run_test(size=(200, 60)) as pilot:
-        assert "`kerascnn lecture run --dir 'my lecture' --only 1`" in await seen(app, pilot)
+        await seen(app, pilot, "b")
+        assert "`kerascnn lecture run --dir 'my lecture' --backend torch --only 1`" in screen_text(app)
+
+
+async def test_the_command_for_a_step_is_one_that_its_folder_takes(tmp_path: Path) -> None:
+    folder = LectureFolder(tmp_path / "full")
+    folder.begin(Settings(budget="full", steps=50, dataset="fashion_mnist_mini"))
+    there = Places(tmp_path / "runs", data_dir=tmp_path / "data", lecture_dir=folder.path)
+    app = host(tmp_path, places=there)
+    async with app.run_test(size=(240, 60)) as pilot:
+        await seen(app, pilot)
+        screen = app.opened
+        assert isinstance(screen, LectureScreen)
+        for _ in range(2):
+            # The backend that r would train with, however often it is changed.
+            await pilot.press("b")
+            options = f"--backend {screen.backend} --full --only 1 --steps 50 --dataset fashion_mnist_mini"
+            command = f"kerascnn lecture run --dir {folder.path} {options} --data-dir {tmp_path / 'data'}"
+            assert command in told(app)
 
 
 async def test_a_damaged_folder_is_told_of_and_not_trained_in(tmp_path: Path) -> None:

@@ -154,6 +154,38 @@ def test_what_cant_be_meant_is_told_at_its_field(name: str, key: str, text: str,
     assert not checked.error.startswith("--set")
 
 
+LIMITED = """
+[models.short]
+base = "cnn2_fmnist"
+train.limit_train = 500
+"""
+
+
+def test_a_limit_of_the_catalog_isnt_lifted_by_emptying_its_field(tmp_path: Path) -> None:
+    catalog = tmp_path / "own.toml"
+    catalog.write_text(LIMITED)
+    base = load_recipe("short", catalog=catalog)
+    checked = check(base, {**texts_of(base), "train.limit_train": " "}, catalog)
+    assert (checked.recipe, checked.field) == (None, "train.limit_train")
+    assert "the catalog's limit of 500 holds" in checked.error
+    lifted = check(base, {**texts_of(base), "train.limit_train": "60000", "train.limit_val": ""}, catalog)
+    assert lifted.recipe is not None
+    assert training_images(lifted.recipe) == training_images(load_recipe("cnn2_fmnist"))
+
+
+async def test_a_field_says_all_only_where_an_empty_one_means_all(tmp_path: Path) -> None:
+    catalog = tmp_path / "own.toml"
+    catalog.write_text(LIMITED)
+    app = make_app(tmp_path, places=Places(tmp_path / "runs", catalog))
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await formed(app, pilot, "short")
+        limit = screen.query_one("#train-limit_train", Input)
+        assert (limit.placeholder, screen.query_one("#train-limit_val", Input).placeholder) == ("", "all")
+        limit.value = ""
+        assert "the catalog's limit of 500 holds" in await settled(app, pilot)
+        assert screen.query_one("#start", Button).disabled
+
+
 def test_another_dataset_brings_its_classes() -> None:
     base = load_recipe("plain12_bn")
     checked = check(base, {**texts_of(base), "dataset": "cifar100"})

@@ -74,10 +74,89 @@ async def test_ascii_needs_no_other_character(tmp_path: Path, snapshot: Snapshot
     app = host(record(tmp_path / "run", whole_run()), Settings(ascii=True))
     async with app.run_test(size=(100, 36)) as pilot:
         await press(pilot, "f")
-        # The layer table is as long as its panel; a scroll bar is Textual's own.
-        text = "\n".join(line[:-2] + line[-1:] for line in screen_text(app).splitlines())
+        text = screen_text(app)
         assert text.isascii(), sorted({character for character in text if not character.isascii()})
-        assert screen_text(app) == snapshot
+        assert text == snapshot
+
+
+async def test_ascii_translates_what_events_tell(tmp_path: Path) -> None:
+    odd = recorded.finding(20).model_copy(update={"symptom": "1×1 → 0", "layer": "conv·1"})
+    warned = ev.Warned(time=BEGAN + 30, message="images of 28×28×1 …", step=30)
+    statistics = recorded.layers(10).model_copy(update={"layers": tuple(f"conv×{n}" for n in range(8))})
+    steps = [step(number) for number in range(1, 41)]
+    app = host(record(tmp_path / "run", [*started(), *steps, statistics, odd, warned]), Settings(ascii=True))
+    async with app.run_test(size=(200, 60)) as pilot:
+        await press(pilot, "w", "w", "w", "w")
+        text = screen_text(app)
+        assert text.isascii(), sorted({character for character in text if not character.isascii()})
+        for told in ("! 1x1 > 0", "images of 28x28x1 .", "importing .", "convx7"):
+            assert told in text
+
+
+async def test_f_goes_from_finding_to_finding_and_tells_each(tmp_path: Path) -> None:
+    # After its first steps a run records about one a second; findings come at any.
+    steps = [step(number) for number in (100, 110)]
+    layers = {101: "first", 103: "second", 200: "third"}
+    findings = [recorded.finding(number).model_copy(update={"layer": layer}) for number, layer in layers.items()]
+    run = record(tmp_path / "run", [*started(), *steps, *findings])
+    own(run)
+    app = host(run)
+
+    def word() -> str:
+        return str(app.screen.query_one("#word").render()).strip()
+
+    async with app.run_test(size=(160, 40)) as pilot:
+        await pilot.pause()
+        assert word().endswith("(step 200, 3 findings; f goes there)")
+        for number, layer, cursor in ((1, "first", 100), (2, "second", 100), (3, "third", 110), (1, "first", 100)):
+            await press(pilot, "f")
+            assert word().startswith(f"⚠ {layer}: dead channels")
+            assert word().endswith(f"finding {number} of 3; f goes to the next)")
+            assert app.opened.charts.cursor == cursor
+        await press(pilot, "x")
+        append(run, step(201))
+        await ticked(app, pilot)
+        assert word().startswith("⚠ first: "), "neither another axis nor news moves the cursor"
+        await press(pilot, "x", "x", "f", "f")
+        assert word().startswith("⚠ third: ")
+        await press(pilot, "home", "f")
+        assert word().startswith("⚠ first: "), "the next one from where the cursor is"
+        await press(pilot, "c")
+        assert word().endswith("(step 200, 3 findings; f goes there)")
+
+
+async def test_f_tells_a_finding_before_the_end_of_its_run(tmp_path: Path) -> None:
+    diverged = ev.RunEnded(state="diverged", message="the loss is nan", step=9, elapsed=0, exit_code=1)
+    app = host(record(tmp_path / "run", [*started(), step(9), recorded.finding(9), diverged]))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        assert "diverged: the loss is nan" in str(app.screen.query_one("#word").render())
+        await press(pilot, "f")
+        assert "block3_conv1: dead channels" in str(app.screen.query_one("#word").render())
+
+
+async def test_the_log_follows_again_when_the_cursor_is_taken_away(tmp_path: Path) -> None:
+    warned = [ev.Warned(time=BEGAN + number, message=f"note {number}", step=number) for number in range(1, 40)]
+    run = record(tmp_path / "run", [*started(), *(step(number) for number in range(1, 40)), *warned])
+    own(run)
+    app = host(run)
+    async with app.run_test(size=(120, 40)) as pilot:
+        log = app.opened.query_one(LogTail)
+        await press(pilot, "c", "home")
+        assert log.scroll_y < log.max_scroll_y / 2
+        await pilot.resize_terminal(120, 50)
+        await press(pilot)
+        assert log.scroll_y < log.max_scroll_y / 2
+        await press(pilot, "c")
+        assert log.scroll_y == log.max_scroll_y
+        append(run, *(ev.Warned(message=f"more {number}", step=40) for number in range(9)))
+        await ticked(app, pilot)
+        assert "more 8" in screen_text(app)
+        log.scroll_to(y=3, animate=False)
+        await press(pilot, "c", "end", "c")
+        append(run, *(ev.Warned(message=f"last {number}", step=41) for number in range(9)))
+        await ticked(app, pilot)
+        assert "last 8" not in screen_text(app), "it had been scrolled up before"
 
 
 async def test_one_cursor_moves_curves_layers_and_log(tmp_path: Path, snapshot: SnapshotAssertion) -> None:

@@ -29,7 +29,7 @@ from tui.screens.overlay import OverlayScreen
 from tui.screens.run import RunScreen
 from tui.screens.runs import RunsScreen
 from tui.screens.zoo import ZooScreen
-from tui.settings import Keeper, Settings, load_settings, save_settings
+from tui.settings import Keeper, Settings, load_settings
 from tui.themes import SERIES, THEME_NAMES
 from tui.widgets.keys import KeyLine
 
@@ -287,12 +287,60 @@ async def test_without_room_for_a_question_the_run_is_left_running(tmp_path: Pat
 def test_settings_come_back_as_they_were_kept(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "tui.toml"
     kept = Settings(theme="light", ascii=True, smoothing=0.25, runs_dir="my runs", keymap={"app.quit": "ctrl+x"})
-    save_settings(path, kept)
+    Keeper(path).keep(**kept.model_dump())
     assert load_settings(path) == kept
-    save_settings(path, Settings())
-    assert path.read_text() == ""
-    assert load_settings(path) == Settings()
     assert load_settings(tmp_path / "none") == Settings()
+
+
+WRITTEN = """# mine
+theme   = "light" # by day
+smoothing = 0.8
+
+[keymap]
+theme = "f9"
+"run.pause" = "f5" # as elsewhere
+"""
+
+
+def test_what_the_user_writes_meanwhile_stays_with_its_comments(tmp_path: Path) -> None:
+    path = tmp_path / "tui.toml"
+    first, second = Keeper(path), Keeper(path)
+    path.write_text(WRITTEN)
+    first.keep(theme="colour-blind")
+    second.keep(ascii=True)
+    changed = WRITTEN.replace('theme   = "light" #', 'theme = "colour-blind" #')
+    assert path.read_text() == f"ascii = true\n{changed}"
+    first.keep(ascii=False)
+    assert path.read_text() == f"ascii = false\n{changed}"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "theme = 'a#b'",
+        '"theme" = "light"',
+        'theme = """\nlight"""',
+        "[keymap]\ntheme = 'f9'",
+        'runs_dir = """\ntheme = "x"\n"""',
+        "theme = 'light'\r\nascii = true",
+        "",
+    ],
+)
+def test_a_choice_is_kept_however_the_file_is_written(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "tui.toml"
+    path.write_text(content)
+    before = load_settings(path)
+    Keeper(path).keep(theme="dark")
+    assert load_settings(path) == before.model_copy(update={"theme": "dark"})
+
+
+def test_a_file_that_is_damaged_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "tui.toml"
+    keeper = Keeper(path)
+    path.write_text("theme = ")
+    with pytest.raises(UsageError, match=r"not kept for next time: .*expected TOML"):
+        keeper.keep(theme="light")
+    assert (path.read_text(), keeper.settings.theme) == ("theme = ", "light")
 
 
 @pytest.mark.parametrize(
@@ -332,7 +380,8 @@ async def test_a_folder_that_cant_be_written_is_told_of(tmp_path: Path) -> None:
 
 
 async def test_keys_are_remapped_by_name(tmp_path: Path) -> None:
-    save_settings(tmp_path / "config" / "tui.toml", Settings(keymap={"app.quit": "ctrl+x", "zoo.sort": "z"}))
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "tui.toml").write_text('[keymap]\n"app.quit" = "ctrl+x"\n"zoo.sort" = "z"\n')
     app = make_app(tmp_path)
     async with app.run_test() as pilot:
         await settled(app, pilot)

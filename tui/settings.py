@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -50,15 +52,16 @@ class Keeper:
             self.problem = f"{error}. The defaults hold, and the file stays as it is."
 
     def keep(self, **changes: object) -> None:
-        """Change settings for now and for next time.
+        """Change settings for now and for next time; all else in the file stays as it is by now.
 
         Raises:
             UsageError: the file is damaged or can't be written; the change holds for now all the same.
         """
         self.settings = self.settings.model_copy(update=changes)
-        if self.problem:
-            raise UsageError(f"not kept for next time: {self.path} is damaged")
-        save_settings(self.path, self.settings)
+        try:
+            change_settings(self.path, changes)
+        except UsageError as error:
+            raise UsageError(f"not kept for next time: {error}") from None
 
 
 def load_settings(path: Path) -> Settings:
@@ -86,14 +89,33 @@ def load_settings(path: Path) -> Settings:
         raise UsageError(f"{path}: {key} {said[0].lower()}{said[1:]}, got {first['input']!r}") from None
 
 
-def save_settings(path: Path, settings: Settings) -> None:
-    """Write the settings that differ from the defaults, whole or not at all.
+def change_settings(path: Path, changes: Mapping[str, object]) -> None:
+    """Give some settings other values in the file as it is now, which is then whole or as it was.
 
     Raises:
-        UsageError: the file can't be written.
+        UsageError: the file is damaged, and left alone, or can't be written.
     """
+    load_settings(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, tomli_w.dumps(settings.model_dump(exclude_defaults=True)))
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        write_text(path, _changed(before, changes))
     except OSError as error:
         raise UsageError(f"{path}: can't be written: {error.strerror or error}") from None
+
+
+def _changed(text: str, changes: Mapping[str, object]) -> str:
+    """TOML with other values of some keys. Comments stay where that leaves what is meant."""
+    wanted = {**tomllib.loads(text), **changes}
+    written = text
+    for key, value in changes.items():
+        line = tomli_w.dumps({key: value}).strip()
+        of_key = re.compile(rf"^{key}[ \t]*=[^#\n]*?(?=[ \t]*(?:#.*)?$)", re.MULTILINE)
+        written, found = of_key.subn(lambda _, line=line: line, written, count=1)  # type: ignore[misc]
+        # A key that comes before all tables is in none of them.
+        written = written if found else f"{line}\n{written}"
+    try:
+        kept = tomllib.loads(written) == wanted
+    except tomllib.TOMLDecodeError:
+        kept = False
+    return written if kept else tomli_w.dumps(wanted)

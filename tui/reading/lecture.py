@@ -61,6 +61,11 @@ class Look:
         """The trainings of a step, by backend and seed."""
         return [one for one in self.trainings if one.step_run.step.id == step.id]
 
+    @property
+    def seeds(self) -> int:
+        """How many seeds the folder is about: those that have been begun, at least one."""
+        return max((one.step_run.seed + 1 for one in self.trainings), default=1)
+
     def under_way(self) -> list[Training]:
         """Those that a process works on."""
         return [one for one in self.trainings if one.live]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from kerascnn.runs import events as ev
 from kerascnn.wording import duration, one_line
 from tui.drawing import glyphs
 from tui.drawing.plotting import number
@@ -102,10 +103,12 @@ def time_left(story: RunStory) -> str:
     return f"{low} – {high} left"
 
 
-def last_word(story: RunStory, state: str, host: str | None) -> tuple[str, bool]:
-    """The one thing to be told below the figures, and whether it is alarming."""
+def last_word(story: RunStory, state: str, host: str | None, gone_to: ev.Found | None = None) -> tuple[str, bool]:
+    """The one thing to be told below the figures, and whether it is alarming: a finding that was gone to, first."""
     if story.trouble:
         return story.trouble, True
+    if gone_to is not None:
+        return _finding(story, gone_to), True
     if state == "failed" and story.ended is not None:
         return f"failed: {story.ended.message}", True
     if state == "killed":
@@ -116,12 +119,23 @@ def last_word(story: RunStory, state: str, host: str | None) -> tuple[str, bool]
     if state == "diverged" and story.ended is not None:
         return f"diverged: {story.ended.message}", True
     if story.findings:
-        found = story.findings[-1]
-        where = f"{found.layer}: " if found.layer else ""
-        more = f", {len(story.findings)} findings" if len(story.findings) > 1 else ""
-        return f"⚠ {where}{found.symptom}: {found.cause} (step {found.step:,}{more}; f goes there)", True
+        return _finding(story), True
     if state == "elsewhere":
         return f"{host} works on it, or did until it was cut off; r goes on from the last checkpoint", False
     if story.ended is not None:
         return f"{story.ended.state}: {story.ended.message}", False
     return "", False
+
+
+def _finding(story: RunStory, gone_to: ev.Found | None = None) -> str:
+    """A finding, by default the newest, and what f does."""
+    found = gone_to or story.findings[-1]
+    where = f"{found.layer}: " if found.layer else ""
+    count = len(story.findings)
+    if count == 1:
+        keys = "; f goes there"
+    elif gone_to is None:
+        keys = f", {count} findings; f goes there"
+    else:
+        keys = f", finding {story.findings.index(gone_to) + 1} of {count}; f goes to the next"
+    return f"⚠ {where}{found.symptom}: {found.cause} (step {found.step:,}{keys})"

@@ -29,7 +29,7 @@ from kerascnn.wording import command_line, duration
 from tui.drawing.glyphs import STATES, VERDICTS, plain
 from tui.drawing.lecture import accuracy_series, highest_loss, loss_series
 from tui.messages import OpenRun, Overlay
-from tui.places import LECTURE_DIR, Places
+from tui.places import Places
 from tui.reading.lecture import LectureReader, Look, Training
 from tui.reading.ledger import Ledger
 from tui.screens.charted import ChartedScreen
@@ -245,9 +245,9 @@ class LectureScreen(ChartedScreen):
             facts.insert(0, ("step", f"{step.id}: {step.network} ({step.model})"))
         facts += [("measured" if number == 0 else "", _told(one)) for number, one in enumerate(shown)]
         if not shown:
-            folder = [] if self.folder.path == LECTURE_DIR else ["--dir", str(self.folder.path)]
-            command = command_line(["kerascnn", "lecture", "run", *folder, "--only", step.id])
-            facts.append(("measured", f"not run yet: r does, or `{command}`"))
+            settings = self._look.settings or Settings(budget="quick")
+            arguments = launch.lecture_arguments(settings, [step], self._look.seeds, self.backend, self._places)
+            facts.append(("measured", f"not run yet: r does, or `{command_line(['kerascnn', *arguments])}`"))
         return facts
 
     def _tell(self) -> None:
@@ -360,6 +360,7 @@ class LectureScreen(ChartedScreen):
             at = self._backends.index(self.backend) if self.backend in self._backends else -1
             self._backend = self._backends[(at + 1) % len(self._backends)]
             self.notify(f"r and a train with {self.backend}", timeout=3, markup=False)
+            self._show_step()
             self._tell()
 
     def action_run_step(self) -> None:

@@ -53,9 +53,9 @@ class Number(Input):
     """A field for a number."""
 
     def __init__(self, field: Field, text: str) -> None:
-        super().__init__(
-            text, id=_id(field.key), compact=True, placeholder="all" if field.optional else "", select_on_focus=False
-        )
+        # Emptied, a limit of the catalog's would still hold.
+        placeholder = "all" if field.optional and not text else ""
+        super().__init__(text, id=_id(field.key), compact=True, placeholder=placeholder, select_on_focus=False)
         self.about = f"{field.help} The key is {field.key}."
 
 

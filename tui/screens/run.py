@@ -93,6 +93,7 @@ class RunScreen(ChartedScreen):
         self._ticks = 0
         self._curves = Curves(self.story, self.smoothing)
         self._cursor_step: int | None = None
+        self._gone_to: tuple[ev.Found, int | None] | None = None
         self._owner: int | None = None
         self._host: str | None = None
         self._usage: Usage | None = None
@@ -234,7 +235,7 @@ class RunScreen(ChartedScreen):
         self.tell_keys([*first, *other, *KEYS_LOOK, *marks, *figure, *KEYS_MORE, *kill])
 
     def _tell_word(self, state: str, *, ascii_only: bool) -> None:
-        word, alarming = status.last_word(self.story, state, self._host)
+        word, alarming = status.last_word(self.story, state, self._host, self._finding)
         if self.story.behind:
             word, alarming = f"reading … {self.story.share_read:.0%}", False
         asked = ", ".join(
@@ -258,21 +259,42 @@ class RunScreen(ChartedScreen):
 
     def on_charts_cursor_moved(self, message: Charts.CursorMoved) -> None:
         """Layers, figures and log follow the cursor."""
-        self._cursor_step = None if message.x is None else self._curves.step_at(message.x, self.axis)
+        self._follow_cursor()
+
+    def _follow_cursor(self) -> None:
+        # Where it stands now: of keys pressed in a row, the last one's message comes after all of them.
+        x = self.charts.cursor
+        self._cursor_step = None if x is None else self._curves.step_at(x, self.axis)
         self._show_rest()
 
     # Looking
 
     def action_finding(self) -> None:
-        """The cursor to the next finding."""
-        if not self.story.findings:
+        """The cursor to the next finding, which the line below the figures tells."""
+        findings = self.story.findings
+        if not findings:
             self.notify("this run has no findings", timeout=3)
             return
-        here = -1 if self._cursor_step is None else self._cursor_step
-        steps = [finding.step for finding in self.story.findings]
-        step = next((step for step in steps if step > here), steps[0])
+        if (gone_to := self._finding) is not None:
+            # Several findings may share the recorded step that is nearest to them.
+            following = findings[findings.index(gone_to) + 1 :]
+        else:
+            here = -1 if self._cursor_step is None else self._cursor_step
+            following = [finding for finding in findings if finding.step > here]
+        chosen = following[0] if following else findings[0]
         if len(self.story.steps):
-            self.charts.put_cursor(self._curves.place_of(step, self.axis))
+            self.charts.put_cursor(self._curves.place_of(chosen.step, self.axis))
+            self._follow_cursor()
+        self._gone_to = (chosen, self._cursor_step)
+        self._tell()
+
+    @property
+    def _finding(self) -> ev.Found | None:
+        """The finding that was gone to, while the cursor stays there."""
+        if self._gone_to is None:
+            return None
+        found, at = self._gone_to
+        return found if at == self._cursor_step and found in self.story.findings else None
 
     def action_figure(self) -> None:
         """Let the layers' strips show the next figure."""

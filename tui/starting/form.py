@@ -30,7 +30,7 @@ class Field:
     help: str
     options: tuple[str, ...] = ()
     optional: bool = False
-    """May be empty: no limit."""
+    """May be empty where the catalog sets no limit: none."""
 
 
 FIELDS = (
@@ -99,6 +99,11 @@ def changes_of(base: Recipe, texts: Mapping[str, str]) -> dict[str, Any]:
 def check(base: Recipe, texts: Mapping[str, str], catalog: Path | None = None) -> Checked:
     """Hold the form to the recipe's own schema, as the command would."""
     changes = changes_of(base, texts)
+    if (emptied := _emptied(base, texts)) is not None:
+        # No option of the command lifts a limit either.
+        limit = _at(base, emptied.key)
+        told = f"the catalog's limit of {limit:,} holds if this is empty; a number as large as the dataset lifts it"
+        return Checked(None, changes, told, emptied.key)
     try:
         asked = dict(changes)
         if "dataset" in asked:
@@ -132,6 +137,13 @@ def where_data_lies(dataset: str, data_dir: Path | None) -> str:
     if found := find(known, data_dir) or find_archive(known, data_dir):
         return f"on disk: {found.path} ({found.source})"
     return f"not here: {known.download_bytes / 1e6:,.0f} MB to download first"
+
+
+def _emptied(base: Recipe, texts: Mapping[str, str]) -> Field | None:
+    """A field that the catalog fills, and that has been left empty."""
+    before = texts_of(base)
+    optional = [field for field in fields_of(base) if field.optional and before[field.key]]
+    return next((field for field in optional if not texts.get(field.key, "").strip()), None)
 
 
 def _field_named_in(message: str, base: Recipe) -> str | None:

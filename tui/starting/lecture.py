@@ -47,11 +47,6 @@ def _summary(plan: Plan) -> str:
     return plan.settings.the_budget().summary
 
 
-def seeds_of(look: Look) -> int:
-    """How many seeds the folder is about: those that have been begun, at least one."""
-    return max((one.step_run.seed + 1 for one in look.trainings), default=1)
-
-
 def undecided(steps: Sequence[Step], look: Look, backend: str) -> list[tuple[Step, int]]:
     """The steps and seeds that still have something to train with a backend."""
     done = {
@@ -59,7 +54,7 @@ def undecided(steps: Sequence[Step], look: Look, backend: str) -> list[tuple[Ste
         for one in look.trainings
         if one.decided and one.step_run.backend == backend
     }
-    return [(step, seed) for seed in range(seeds_of(look)) for step in steps if (step.id, seed) not in done]
+    return [(step, seed) for seed in range(look.seeds) for step in steps if (step.id, seed) not in done]
 
 
 def plan(
@@ -94,7 +89,7 @@ def plan(
     lies = [(name, where_data_lies(name, places.data_dir)) for name in datasets]
     return Plan(
         settings,
-        lecture_arguments(settings, only, seeds_of(look), backend, places),
+        lecture_arguments(settings, only, look.seeds, backend, places),
         len(todo),
         _cost(recipes, settings, backend, entries, machine),
         tuple(f"{name}: {where}" for name, where in lies if where),

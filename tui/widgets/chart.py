@@ -21,6 +21,7 @@ from textual.widget import Widget
 from kerascnn.wording import duration
 from tui.drawing import plotting
 from tui.drawing.colors import color_of, style_of
+from tui.drawing.glyphs import plain
 from tui.drawing.plotting import Bounds, Grid, Series
 
 GLYPHS = {
@@ -138,7 +139,8 @@ class Chart(Widget, can_focus=True):
         for one in self._picture.series:
             if one.label:
                 mark = one.ascii_mark if self._ascii else one.mark or "─"
-                parts += ["  ", (f"{mark} {one.label}", color_of(one.ink, self.app.theme_variables).hex)]
+                label = plain(one.label, ascii=self._ascii)
+                parts += ["  ", (f"{mark} {label}", color_of(one.ink, self.app.theme_variables).hex)]
         return Content.assemble(*parts)
 
     def _below(self) -> Content:
@@ -152,7 +154,7 @@ class Chart(Widget, can_focus=True):
                 value = plotting.value_at(one, picture.cursor)
                 if one.label and value == value:
                     words.append(f"{one.label} {plotting.number(value)}")
-        return Content(dot.join(words))
+        return Content(plain(dot.join(words), ascii=self._ascii))
 
     # Drawing
 
@@ -244,7 +246,8 @@ class Chart(Widget, can_focus=True):
         taken: set[int] = set()
         for column, marks in sorted(found.items()):
             glyphs = [GLYPHS.get(mark.kind, ("│", "|"))[self._ascii] for mark in marks]
-            words = [(glyph, mark.label) for glyph, mark in zip(glyphs, marks, strict=True)]
+            labels = [plain(mark.label, ascii=self._ascii) for mark in marks]
+            words = list(zip(glyphs, labels, strict=True))
             begin, text = column, " ".join(f"{glyph} {label}" for glyph, label in words)
             if begin + len(text) > columns:
                 text = " ".join(f"{label} {glyph}" for glyph, label in words)

@@ -14,6 +14,7 @@ from textual.strip import Strip
 
 from kerascnn.wording import one_line
 from tui.drawing.colors import style_of
+from tui.drawing.glyphs import plain
 from tui.reading.story import FIGURES, LayerHistory
 from tui.reading.table import Floats
 from tui.widgets.listing import Listing
@@ -127,7 +128,7 @@ class LayerTable(Listing):
         return Strip([Segment(text[:width].ljust(width), self._muted)], width)
 
     def _layer(self, index: int, figures: Floats, shown: list[str], strip_width: int, width: int) -> Strip:
-        name = one_line(self._history.layers[index])
+        name = plain(one_line(self._history.layers[index]), ascii=self._ascii)
         if cell_len(name) >= NAME_WIDTH:
             name = set_cell_size(name, NAME_WIDTH - 2) + ("~" if self._ascii else "…")
         segments = [Segment(set_cell_size(name, NAME_WIDTH))]
@@ -135,7 +136,8 @@ class LayerTable(Listing):
             value = float(figures[FIGURES.index(figure), index])
             alarming = figure == "dead" and value > MANY_DEAD
             style = style_of("warning", self.app.theme_variables, bold=True) if alarming else Style.null()
-            segments.append(Segment(f"{write_figure(figure, value):>{COLUMN_WIDTH}}", style))
+            written = plain(write_figure(figure, value), ascii=self._ascii)
+            segments.append(Segment(f"{written:>{COLUMN_WIDTH}}", style))
         ink = style_of("train", self.app.theme_variables)
         blocks = ASCII_BLOCKS if self._ascii else BLOCKS
         text = heat_strip(self._heights[:, index], strip_width, self._span, blocks)
@@ -148,8 +150,8 @@ def write_figure(figure: str, value: float) -> str:
         return "–"
     if COLUMNS[figure].is_share:
         return f"{100 * value:.0f} %"
-    plain = figure == "between_images" and value >= PLAIN_FROM
-    return f"{value:.2f}" if plain else f"{value:.1e}"
+    in_full = figure == "between_images" and value >= PLAIN_FROM
+    return f"{value:.2f}" if in_full else f"{value:.1e}"
 
 
 def heights_of(values: Floats, figure: Figure) -> tuple[Floats, tuple[float, float]]:

@@ -27,6 +27,8 @@ class Listing(ScrollView, can_focus=True, inherit_bindings=False):
     Listing:focus { border: round $accent; }
     Listing.-ascii { border: ascii $foreground 30%; }
     Listing.-ascii:focus { border: ascii $accent; }
+    /* A scroll bar's ends are blocks. */
+    Listing.-ascii { scrollbar-size: 0 0; }
     """
 
     def resize_list(self, lines: int) -> None:

@@ -10,6 +10,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from tui.drawing.colors import style_of
+from tui.drawing.glyphs import plain
 from tui.reading.story import Line
 from tui.widgets.listing import Listing
 
@@ -31,30 +32,38 @@ class LogTail(Listing):
 
     def show(self, lines: Sequence[Line], at: float | None) -> None:
         """Show lines; the last one up to step ``at`` is marked, if that is given."""
-        # A list that was short had no place to scroll back to.
-        self._follows = self._follows or self.scroll_y >= self.max_scroll_y
+        self._see_the_end()
         self._lines = lines
         self.resize_list(len(lines))
         self._chosen = None
         if at is not None:
             before = [index for index, line in enumerate(lines) if line.step <= at]
             self._chosen = before[-1] if before else None
-        if self._chosen is not None:
-            self.scroll_to(y=self._chosen - self.size.height // 2, animate=False)
-        elif self._follows:
-            self.scroll_end(animate=False)
+        self._place()
         self.refresh()
 
+    def _see_the_end(self) -> None:
+        """A list that was short had no place to scroll back to."""
+        if self._chosen is None:
+            self._follows = self._follows or self.scroll_y >= self.max_scroll_y
+
+    def _place(self) -> None:
+        """Scroll to what is to be in sight, at once: scrolled after the next refresh, it would undo a later place."""
+        if self._chosen is not None:
+            self.scroll_to(y=self._chosen - self.size.height // 2, animate=False, force=True)
+        elif self._follows:
+            self.scroll_to(y=self.max_scroll_y, animate=False, force=True)
+
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Who scrolls up wants to read, and who scrolls down to the end to follow again."""
+        """Who scrolls up wants to read, and who scrolls down to the end to follow again; the cursor says neither."""
         super().watch_scroll_y(old_value, new_value)
-        self._follows = new_value >= self.max_scroll_y
+        if self._chosen is None:
+            self._follows = new_value >= self.max_scroll_y
 
     def on_resize(self) -> None:
         """With less room the end lies further down."""
-        self._follows = self._follows or self.scroll_y >= self.max_scroll_y
-        if self._follows:
-            self.scroll_end(animate=False)
+        self._see_the_end()
+        self._place()
 
     def render_line(self, y: int) -> Strip:
         """One line of the log."""
@@ -71,7 +80,7 @@ class LogTail(Listing):
         text = f"{pointer}{line.step:>7,}  " if line.step else f"{pointer}{'':>7}  "
         style = style_of("warning", self.app.theme_variables) if line.kind in ALARMING else Style.null()
         muted = style_of("quiet", self.app.theme_variables)
-        message = set_cell_size(line.text, max(width - len(text), 0))
+        message = set_cell_size(plain(line.text, ascii=self._ascii), max(width - len(text), 0))
         return Strip([Segment(text, muted), Segment(message, style + Style(bold=chosen))]).adjust_cell_length(width)
 
     def _telling(self, row: int) -> int:
