@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -79,7 +81,7 @@ async def test_the_training_that_a_start_has_begun_ends_with_it(
         tmp_path,
         monkeypatch,
         "import subprocess\n"
-        "training = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
+        "training = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(6000)'], start_new_session=True)\n"
         "sys.stderr.write(f'{training.pid}\\n'); sys.stderr.flush(); time.sleep(600)",
     )
     said: asyncio.Queue[str] = asyncio.Queue()
@@ -88,8 +90,14 @@ async def test_the_training_that_a_start_has_begun_ends_with_it(
     start.cancel()
     with pytest.raises(asyncio.CancelledError):
         await start
-    while training.is_running() and training.status() != psutil.STATUS_ZOMBIE:
-        await asyncio.sleep(0.01)
+    deadline = time.monotonic() + GIVE_UP_S
+    try:
+        while training.is_running() and training.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+    finally:
+        with contextlib.suppress(psutil.Error):
+            training.kill()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="scripts that start by their first line are POSIX's")
