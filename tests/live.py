@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from kerascnn.runs import events as ev
 from kerascnn.training.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
 from tests.conftest import GIVE_UP_S, OWN_CATALOG
+
+
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Put a program of ours in the place of Python with ``-m kerascnn``."""
+    script = tmp_path / "program"
+    script.write_text(f"#!{sys.executable}\nimport json, os, sys, time\n{text}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:

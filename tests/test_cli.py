@@ -280,6 +280,23 @@ def test_a_run_that_is_worked_on_is_not_left_behind_a_second_time(kerascnn_comma
     assert not run.log_file.exists()
 
 
+@pytest.mark.parametrize("more", [[], ["--detach"]])
+def test_a_run_whose_checkpoints_were_removed_stays_as_it_ended(
+    kerascnn_command: Command, tmp_path: Path, more: list[str]
+) -> None:
+    run = fake_run(tmp_path / "run", accuracy=0.5, state=None)
+    writer = ev.EventWriter(run.events_file)
+    writer.write(ev.CheckpointWritten(step=3, file="checkpoints/step-3", reason="epoch", bytes=9, seconds=0.1))
+    writer.write(ev.RunEnded(state="finished", message="", step=3, elapsed=2.0, exit_code=0))
+    writer.close()
+    run.result_file.write_text('{"message": "all epochs are done"}')
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    done = kerascnn_command("train", "--resume", run.path, *more)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "expected the run's checkpoints, and they are gone" in done.stderr
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
 def fake_run(path: Path, *, accuracy: float, state: str | None, **changes: object) -> Run:
     """A run directory as a run leaves it, without the training."""
     recipe = own("tiny", **changes)

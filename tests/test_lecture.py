@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from kerascnn.catalog import list_models, load_recipe
+from kerascnn.errors import CheckpointError
 from kerascnn.lecture.argument import Budget, Claim, the_argument
 from kerascnn.lecture.curves import Curve, read_curve
 from kerascnn.lecture.folder import LectureFolder, Settings, overrides
@@ -27,6 +28,7 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.compare import flat
 from kerascnn.runs.directory import Run, create_run
 from kerascnn.training.session import Options
+from tests import tui_lecture
 from tests.conftest import GIVE_UP_S, Command, events_of, write_image_folder
 
 RULE = the_argument().rule
@@ -612,6 +614,19 @@ def test_a_training_that_is_killed_is_named_and_goes_on(tmp_path: Path, start_co
     assert Run(run).owner() is None
     assert events_of(run)[-1]["state"] == "interrupted"
     assert events_of(run, "resumed")
+
+
+def test_a_training_whose_checkpoints_were_removed_is_left_as_it_ended(tmp_path: Path) -> None:
+    folder = LectureFolder(tmp_path / "lecture")
+    one = tui_lecture.train(folder, "5", tui_lecture.at_chance, 40, end="interrupted")
+    saved = ev.CheckpointWritten(step=40, file="checkpoints/step-40", reason="interrupted", bytes=9, seconds=0.1)
+    tui_lecture.write(one, [saved, tui_lecture.ended("interrupted", 40)])
+    one.run.result_file.write_text('{"message": "SIGTERM came"}')
+    happened = one.run.events_file.read_bytes()
+    with pytest.raises(CheckpointError, match="they are gone"):
+        run_lecture(folder, [one.step], 1, Options(backend="torch", download=False), "torch", Watcher())
+    assert one.run.events_file.read_bytes() == happened
+    assert one.run.result()["message"] == "SIGTERM came"
 
 
 @pytest.mark.slow

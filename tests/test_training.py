@@ -733,6 +733,10 @@ def test_a_network_with_dropout_is_resumed_in_the_process_that_trained_it(keras:
     assert kerascnn.resume(run).figures["epochs"] == 2
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 @pytest.mark.backend
 def test_a_run_whose_checkpoints_are_gone_does_not_begin_again(keras: Any, tmp_path: Path) -> None:
     recipe = own("tiny", train__limit_train=100, train__limit_val=10)
@@ -740,9 +744,11 @@ def test_a_run_whose_checkpoints_are_gone_does_not_begin_again(keras: Any, tmp_p
     best = run.best_weights_file.read_bytes()
     for checkpoint in list_checkpoints(run.checkpoints):
         checkpoint.unlink()
+    before = files_of(run.path)
     with pytest.raises(CheckpointError, match="expected the run's checkpoints, and they are gone"):
         kerascnn.resume(run)
     assert run.best_weights_file.read_bytes() == best
+    assert files_of(run.path) == before, "it stays as it ended"
 
 
 @pytest.mark.backend

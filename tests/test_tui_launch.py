@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from kerascnn.errors import RunError
+from tests.conftest import GIVE_UP_S
+from tests.live import program
 from tui.starting import launch
 
 
@@ -19,14 +23,6 @@ async def test_the_commands_own_sentence_is_the_error() -> None:
     with pytest.raises(RunError, match=r"^no model is named 'cnn2_fmnits'; did you mean 'cnn2_fmnist'\?"):
         await launch.start(["train", "cnn2_fmnits"])
     assert not Path("runs").exists()
-
-
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Put a program of ours in the place of Python with ``-m kerascnn``."""
-    script = tmp_path / "program"
-    script.write_text(f"#!{sys.executable}\nimport json, os, sys, time\n{text}\n")
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="scripts that start by their first line are POSIX's")
@@ -75,6 +71,63 @@ async def test_a_start_that_nobody_waits_for_ends(tmp_path: Path, monkeypatch: p
     with pytest.raises(asyncio.CancelledError):
         await start
     assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="scripts that start by their first line are POSIX's")
+async def test_the_training_that_a_start_has_begun_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(
+        tmp_path,
+        monkeypatch,
+        "import subprocess\n"
+        "training = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(6000)'], start_new_session=True)\n"
+        "sys.stderr.write(f'{training.pid}\\n'); sys.stderr.flush(); time.sleep(600)",
+    )
+    said: asyncio.Queue[str] = asyncio.Queue()
+    start = asyncio.create_task(launch.start(["train", "m"], report=said.put_nowait))
+    training = psutil.Process(int(await said.get()))
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    deadline = time.monotonic() + GIVE_UP_S
+    try:
+        while training.is_running() and training.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+    finally:
+        with contextlib.suppress(psutil.Error):
+            training.kill()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="scripts that start by their first line are POSIX's")
+def test_a_start_that_is_left_goes_on_when_the_interface_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(
+        tmp_path,
+        monkeypatch,
+        "sys.stderr.write('1 of 170 MB\\n'); sys.stderr.flush()\n"
+        f"while not os.path.exists({str(tmp_path / 'ended')!r}): time.sleep(0.01)\n"
+        "sys.stderr.write('x' * 1_000_000); print('x' * 1_000_000, flush=True)\n"
+        f"open({str(tmp_path / 'begun')!r}, 'w').close()",
+    )
+    noted = launch.Start("m")
+
+    async def interface() -> None:
+        said: asyncio.Queue[str] = asyncio.Queue()
+        start = asyncio.create_task(launch.start(["train", "m"], report=said.put_nowait, known_as=noted))
+        await said.get()
+        noted.left = True
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+
+    asyncio.run(interface())
+    (tmp_path / "ended").touch()
+    assert noted.process is not None
+    assert noted.process.wait(timeout=GIVE_UP_S) == 0
+    assert (tmp_path / "begun").exists()
 
 
 def test_on_windows_what_is_started_has_a_console_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -612,6 +612,35 @@ async def test_more_epochs_are_noted_for_a_run_that_has_ended(tmp_path: Path) ->
         assert [told.path for told in app.to_resume] == [run.path]
 
 
+async def test_a_run_whose_checkpoints_were_removed_is_told_again_but_not_gone_on_with(tmp_path: Path) -> None:
+    saved = ev.CheckpointWritten(step=120, file="checkpoints/step-120", reason="epoch", bytes=9, seconds=0.1)
+    *happened, end = whole_run()
+    run = record(tmp_path / "run", [*happened, saved, end])
+    clock = Clock()
+    app = host(run, clock=clock)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ticked(app, pilot)
+        keys = screen_text(app).splitlines()[-1]
+        assert "replay" in keys
+        assert "resume" not in keys
+        assert "epochs" not in keys
+        await press(pilot, "r", "e", "l")
+        assert len(app.said) == 3
+        assert all("checkpoints of this run were removed" in told for told in app.said)
+        await press(pilot, "space")
+        await app.workers.wait_for_complete()
+        await press(pilot, "r")
+        assert len(app.said) == 4, "a replay that hasn't come to the checkpoint changes nothing"
+        assert app.to_resume == []
+        assert asked_of(run) == []
+        # One that is there, as after a copy back from elsewhere.
+        run.checkpoints.mkdir()
+        (run.checkpoints / "step-000000120.safetensors").touch()
+        clock.now += 1000
+        await ticked(app, pilot)
+        assert "resume" in screen_text(app).splitlines()[-1]
+
+
 async def test_a_kill_asks_and_kills_only_whom_it_asked_about(tmp_path: Path) -> None:
     run = record(tmp_path / "run", [*started(), step(1)])
     app = host(run)

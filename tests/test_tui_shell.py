@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
 from textual.binding import Binding
 from textual.command import CommandPalette
+from textual.pilot import Pilot
 
+from kerascnn.catalog import load_recipe
 from kerascnn.errors import RunError, UsageError
+from kerascnn.lecture.folder import LectureFolder
 from kerascnn.runs.control import parse_command
-from kerascnn.runs.directory import Run
+from kerascnn.runs.directory import Run, create_run, own
 from kerascnn.runs.process import full_name_of_process
+from tests import tui_lecture
 from tests.conftest import GIVE_UP_S
-from tests.screens import SIZES
+from tests.live import program
+from tests.screens import SIZES, screen_text
 from tests.tui_runs import BEGAN, living, looked, make_app, make_run, said, settled
 from tui.__main__ import main, parser
 from tui.messages import NewRun, OpenRun, ResumeRun
 from tui.places import Places
+from tui.quitting import at_work
+from tui.reading.ledger import Ledger
 from tui.screens.dialogs import Question, TooSmall
 from tui.screens.help import HelpScreen
 from tui.screens.new_run import NewRunScreen
@@ -30,6 +39,7 @@ from tui.screens.run import RunScreen
 from tui.screens.runs import RunsScreen
 from tui.screens.zoo import ZooScreen
 from tui.settings import Keeper, Settings, load_settings
+from tui.starting.launch import Start
 from tui.themes import SERIES, THEME_NAMES
 from tui.widgets.keys import KeyLine
 
@@ -185,7 +195,6 @@ async def test_a_terminal_that_grows_under_another_screen_isnt_too_small_any_mor
         await pilot.resize_terminal(50, 12)
         await settled(app, pilot)
         assert isinstance(app.screen, TooSmall)
-        # As a resume does whose process has started by now.
         app.post_message(OpenRun(run))
         await settled(app, pilot)
         assert isinstance(app.screen, RunScreen)
@@ -279,6 +288,126 @@ async def test_without_room_for_a_question_the_run_is_left_running(tmp_path: Pat
             await pilot.pause()
             assert app._exit
             assert not run.control_file.exists()
+
+
+async def until(pilot: Pilot[str], condition: Callable[[], bool]) -> None:
+    """The screen once something holds, while a worker goes on."""
+    while not condition():
+        assert not pilot.app._exit
+        await pilot.pause(0.01)
+    await pilot.pause()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="scripts that start by their first line are POSIX's")
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("l", "left running: cnn2_fmnist (starting)"),
+        ("s", "stopped before it began: cnn2_fmnist"),
+        ("ctrl+c", None),
+        ("escape", None),
+    ],
+)
+async def test_what_is_starting_is_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, told: str | None
+) -> None:
+    program(tmp_path, monkeypatch, "time.sleep(600)")
+    app = make_app(tmp_path)
+    async with app.run_test() as pilot:
+        app.post_message(NewRun("cnn2_fmnist"))
+        await settled(app, pilot)
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: bool(app._starts) and app._starts[0].process is not None)
+        process = app._starts[0].process
+        assert process is not None
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: isinstance(app.screen, Question))
+        assert "cnn2_fmnist  starting" in screen_text(app)
+        await pilot.press(key)
+        await pilot.pause()
+        assert app._exit == (key != "escape")
+        if key == "escape":
+            await until(pilot, lambda: isinstance(app.screen, NewRunScreen))
+            assert process.poll() is None
+            await pilot.press("escape")
+            await settled(app, pilot)
+            assert app._starts == []
+    try:
+        assert app.return_value == told
+        assert (process.poll() is None) == (key in ("l", "ctrl+c"))
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="scripts that start by their first line are POSIX's")
+@pytest.mark.parametrize("key", ["l", "s"])
+async def test_a_lecture_that_is_starting_is_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    program(tmp_path, monkeypatch, "print('up', flush=True)\ntime.sleep(600)")
+    lecture = tmp_path / "lecture-quick"
+    app = make_app(tmp_path, places=Places(tmp_path / "runs", lecture_dir=lecture))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("3")
+        await settled(app, pilot)
+        await pilot.press("r")
+        await settled(app, pilot)
+        await pilot.press("t")
+        await until(pilot, lambda: (lecture / "log.txt").exists() and "up" in (lecture / "log.txt").read_text())
+        process = app._lecture_process
+        assert process is not None
+        await pilot.press("q")
+        await until(pilot, lambda: isinstance(app.screen, Question))
+        assert "The lecture is under way" in screen_text(app)
+        await pilot.press(key)
+    try:
+        if key == "s":
+            assert process.wait(timeout=GIVE_UP_S) != 0
+        else:
+            assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_directory_that_a_start_has_made_is_counted_once(tmp_path: Path) -> None:
+    create_run(tmp_path / "runs" / "cnn2_fmnist" / "a-aaaa", load_recipe("cnn2_fmnist"), [])
+    create_run(tmp_path / "runs" / "cnn2_fmnist" / "b-bbbb", load_recipe("cnn2_fmnist"), [])
+    found = at_work(Ledger(tmp_path / "runs"), Places(tmp_path / "runs"), [], [Start("cnn2_fmnist")], None)
+    assert (len(found), found.title) == (2, "2 runs are live")
+    assert found.lines[-1] == "cnn2_fmnist  starting"
+
+
+async def test_a_live_run_of_another_folder_that_is_shown_is_asked_about(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "elsewhere", end=None)
+    app = make_app(tmp_path, run=run)
+    with living(run):
+        async with app.run_test() as pilot:
+            await settled(app, pilot)
+            await pilot.press("1", "q")
+            assert f"{run.name}  running, epoch 2/2" in await settled(app, pilot)
+            await pilot.press("s")
+        command = parse_command(run.control_file.read_bytes())
+    assert command is not None
+    assert command.command == "stop"
+
+
+async def test_a_live_run_of_the_lecture_is_asked_about_once(tmp_path: Path) -> None:
+    folder = LectureFolder(tmp_path / "lecture-quick")
+    one = tui_lecture.train(folder, "4", tui_lecture.at_chance, 30, end=None)
+    places = Places(tmp_path / "runs", lecture_dir=folder.path)
+    with living(one.run):
+        app = make_app(tmp_path, places=places)
+        async with app.run_test() as pilot:
+            await settled(app, pilot)
+            await pilot.press("q")
+            text = await settled(app, pilot)
+            assert "A run is live" in text
+            assert f"{one.run.name}  running" in text
+        own(folder.path)
+        found = at_work(Ledger(places.runs_dir), places, [one.run], [], None)
+        assert (found.title, found.runs) == ("The lecture is under way", [])
 
 
 # -- settings
@@ -623,7 +752,7 @@ async def test_a_resume_starts_a_process_and_opens_the_run(tmp_path: Path, monke
     run = make_run(tmp_path, end="stopped")
     asked: list[list[str]] = []
 
-    async def start(arguments: list[str]) -> Run:
+    async def start(arguments: list[str], **_: object) -> Run:
         asked.append(arguments)
         return run
 
@@ -640,8 +769,35 @@ async def test_a_resume_starts_a_process_and_opens_the_run(tmp_path: Path, monke
         assert len(app.screen_stack) == 2, "it is shown already"
 
 
+@pytest.mark.parametrize("keys", [["1", "enter"], ["f1"], ["d"], ["enter", "f1"], ["enter", "e"]])
+async def test_a_resume_tears_nobody_away_from_where_they_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: list[str]
+) -> None:
+    run = make_run(tmp_path, end="stopped")
+    away = asyncio.Event()
+
+    async def start(_: list[str], **more: object) -> Run:
+        await away.wait()
+        return run
+
+    monkeypatch.setattr("tui.starting.launch.start", start)
+    app = make_app(tmp_path)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await looked(app, pilot)
+        await pilot.press("2")
+        await looked(app, pilot)
+        await pilot.press("r", *keys)
+        await pilot.pause()
+        screens = list(app.screen_stack)
+        assert len(screens) == len([key for key in keys if key != "1"]) + 1
+        away.set()
+        await settled(app, pilot)
+        assert app.screen_stack == screens
+        assert f"{run.name} goes on" in said(app)
+
+
 async def test_a_resume_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def start(_: list[str]) -> Run:
+    async def start(_: list[str], **more: object) -> Run:
         raise RunError("its checkpoints don't fit this backend")
 
     monkeypatch.setattr("tui.starting.launch.start", start)

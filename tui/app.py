@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,16 +16,19 @@ from kerascnn.errors import KerascnnError, RunError, UsageError, nearest
 from kerascnn.training.backend import installed_backends
 from tui.messages import LedgerChanged, NewRun, OpenRun, Overlay, ResumeRun
 from tui.places import Places
-from tui.reading.ledger import Entry, Ledger
+from tui.reading.ledger import Ledger
 from tui.screens.dialogs import Answer, Question, TooSmall
 from tui.screens.zoo import ZooScreen
 from tui.settings import DEFAULT_THEME, Keeper, settings_file
 from tui.themes import THEME_NAMES, THEMES, series_variables
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from kerascnn.runs.directory import Run
+    from tui.quitting import AtWork
+    from tui.starting.launch import Start
 
 LOOK_EVERY_S = 1.0
 SMALLEST = (60, 15)
@@ -81,6 +84,8 @@ class KerascnnApp(App[str]):
         self._run = run
         self._replay = replay
         self._lecture_at_once = lecture
+        self._starts: list[Start] = []
+        self._lecture_process: subprocess.Popen[bytes] | None = None
         for theme in THEMES:
             self.register_theme(theme)
         # Before the first style sheet is read: changed later, every widget is dressed twice.
@@ -102,7 +107,7 @@ class KerascnnApp(App[str]):
     def _lecture(self) -> Screen[None]:
         from tui.screens.lecture import LectureScreen
 
-        return LectureScreen(self.places, self.ledger, self.backends)
+        return LectureScreen(self.places, self.ledger, self.backends, start=self._start_lecture)
 
     def get_key_display(self, binding: Binding) -> str:
         """A key's sign, or its name where there are only letters."""
@@ -166,8 +171,11 @@ class KerascnnApp(App[str]):
     def _open_form(self, message: NewRun) -> None:
         from tui.screens.new_run import NewRunScreen
 
+        start = partial(self._start, message.model)
         try:
-            form = NewRunScreen(message.model, self.places, self.ledger, self.backends, ascii=self.settings.ascii)
+            form = NewRunScreen(
+                message.model, self.places, self.ledger, self.backends, ascii=self.settings.ascii, start=start
+            )
         except KerascnnError as error:
             # The user's own catalog, changed since it was read.
             self.notify(str(error), severity="error", timeout=_ERROR_SHOWN_S, markup=False)
@@ -176,11 +184,10 @@ class KerascnnApp(App[str]):
 
     @on(OpenRun)
     def _open_run(self, message: OpenRun) -> None:
-        from tui.screens.new_run import NewRunScreen
         from tui.screens.run import RunScreen
 
         screen = RunScreen(message.run, replay=message.replay)
-        if isinstance(self.screen, NewRunScreen):
+        if message.instead_of is self.screen:
             self.switch_screen(screen)
         else:
             self.push_screen(screen)
@@ -194,45 +201,67 @@ class KerascnnApp(App[str]):
     @on(ResumeRun)
     def _resume(self, message: ResumeRun) -> None:
         self.notify(f"starting a process that goes on with {message.run.name}", markup=False)
-        self._start_again(message.run)
+        self._start_again(message.run, self.screen)
 
     @work(group="resume")
-    async def _start_again(self, run: Run) -> None:
+    async def _start_again(self, run: Run, asker: Screen[object]) -> None:
         from tui.screens.run import RunScreen
         from tui.starting import launch
 
         try:
-            await launch.start(launch.resume_arguments(run, self.places))
+            await self._start(run.name, launch.resume_arguments(run, self.places))
         except RunError as error:
             self.notify(str(error), title=run.name, severity="error", timeout=_ERROR_SHOWN_S, markup=False)
             return
         self.look_at_runs()
-        if not (isinstance(self.screen, RunScreen) and self.screen.run.path == run.path):
+        if self.screen is not asker:
+            # Whoever went on to another screen meanwhile isn't torn away from it.
+            self.notify(f"{run.name} goes on", markup=False)
+        elif not (isinstance(asker, RunScreen) and asker.run.path == run.path):
             self.post_message(OpenRun(run))
+
+    async def _start(
+        self, name: str, arguments: Sequence[str], *, report: Callable[[str], None] = lambda _: None
+    ) -> Run:
+        """Start a command, which counts as at work until it has left its run behind."""
+        from tui.starting import launch
+
+        start = launch.Start(name)
+        self._starts.append(start)
+        try:
+            return await launch.start(arguments, report=report, known_as=start)
+        finally:
+            self._starts.remove(start)
+
+    def _start_lecture(self, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+        from tui.starting import launch
+
+        self._lecture_process = launch.start_lecture(arguments, log)
+        return self._lecture_process
 
     # -- quitting
 
     async def action_quit(self) -> None:
-        """Leave; where runs are live, ask what becomes of them."""
+        """Leave; where something is at work, ask what becomes of it."""
+        from tui.quitting import at_work
+
         if isinstance(self.screen, (Question, TooSmall)):
             # Asked twice, or no room to ask, and leaving harms no run.
+            for start in self._starts:
+                start.left = True
             self.exit()
             return
-        live = [entry for entry in await asyncio.to_thread(self.ledger.refresh) if entry.live]
-        lecture = await asyncio.to_thread(self._lecture_under_way)
-        if not live and lecture is None:
+        shown, starts, lecture = self._shown_runs(), list(self._starts), self._lecture_process
+        pid = lecture.pid if lecture is not None and lecture.poll() is None else None
+        found = await asyncio.to_thread(at_work, self.ledger, self.places, shown, starts, pid)
+        if not found:
             self.exit()
             return
-        lines = [f"{entry.run.name}  {entry.state}, epoch {entry.epoch}/{entry.epochs}" for entry in live[:8]]
-        lines += [f"and {len(live) - 8} more"] if len(live) > 8 else []
-        lines += [f"the lecture in {self.places.lecture_dir}"] if lecture is not None else []
-        one = len(live) + (lecture is not None) == 1
-        runs = "The lecture is under way" if not live else "A run is live" if one else f"{len(live)} runs are live"
-        them = "it" if one else "them"
+        them = "it" if len(found) == 1 else "them"
         self.push_screen(
             Question(
-                runs,
-                "\n".join(lines),
+                found.title,
+                "\n".join(found.lines),
                 [
                     Answer("leave", "l", f"leave {them} running"),
                     Answer("stop", "s", f"stop {them}, checkpoint first"),
@@ -240,24 +269,21 @@ class KerascnnApp(App[str]):
                 ],
                 ascii=self.settings.ascii,
             ),
-            partial(self._quit_as_asked, live, lecture),
+            partial(self._quit_as_asked, found),
         )
 
-    def _lecture_under_way(self) -> int | None:
-        """The process that runs the lecture, or None."""
-        from kerascnn.lecture.folder import LectureFolder
+    def _shown_runs(self) -> list[Run]:
+        """The runs of all run screens, whichever place they are over."""
+        from tui.screens.run import RunScreen
 
-        return LectureFolder(self.places.lecture_dir).owner()
+        screens = [screen for stack in self._screen_stacks.values() for screen in stack]
+        return [screen.run for screen in screens if isinstance(screen, RunScreen)]
 
-    def _quit_as_asked(self, live: list[Entry], lecture: int | None, answer: str | None) -> None:
+    def _quit_as_asked(self, found: AtWork, answer: str | None) -> None:
         if answer == "leave":
-            names = [entry.run.name for entry in live] + (["the lecture"] if lecture is not None else [])
-            self.exit("left running: " + ", ".join(names))
+            self.exit(found.leave())
         elif answer == "stop":
-            said = [_stop(entry) for entry in live]
-            self.exit(
-                "\n".join(said + ([_stop_lecture(self.places.lecture_dir, lecture)] if lecture is not None else []))
-            )
+            self.exit(found.stop())
 
     # -- help, palette, settings
 
@@ -334,24 +360,3 @@ class KerascnnApp(App[str]):
             self.push_screen(TooSmall(*SMALLEST))
         elif not small and isinstance(self.screen, TooSmall):
             self.pop_screen()
-
-
-def _stop(entry: Entry) -> str:
-    from kerascnn.runs.control import ask, make_command
-
-    try:
-        ask(entry.run, make_command("stop", None))
-    except KerascnnError as error:
-        return str(error)
-    return f"asked to stop, saving a checkpoint first: {entry.run.name}"
-
-
-def _stop_lecture(folder: Path, pid: int) -> str:
-    from kerascnn.lecture.folder import LectureFolder
-    from tui.starting.launch import stop_lecture
-
-    try:
-        stop_lecture(LectureFolder(folder), pid)
-    except KerascnnError as error:
-        return str(error)
-    return "asked to stop, saving a checkpoint first: the lecture"

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 if TYPE_CHECKING:
+    from textual.screen import Screen
+
     from kerascnn.runs.directory import Run
 
 
 class OpenRun(Message):
-    """Show a run, or tell it from its start."""
+    """Show a run, or tell it from its start; instead of the form that started it."""
 
-    def __init__(self, run: Run, *, replay: bool = False) -> None:
+    def __init__(self, run: Run, *, replay: bool = False, instead_of: Screen[None] | None = None) -> None:
         super().__init__()
         self.run = run
         self.replay = replay
+        self.instead_of = instead_of
 
 
 class ResumeRun(Message):

@@ -116,6 +116,7 @@ def train(
 
 
 def _go_on(run: Run, options: session.Options, *, detach: bool, as_json: bool) -> None:
+    session.check_resumable(run)
     if detach:
         # The one that works on it would be taken for the one that is started.
         check_free(run)

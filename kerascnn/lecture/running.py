@@ -25,7 +25,7 @@ from kerascnn.runs import events as ev
 from kerascnn.runs.control import ask, make_command
 from kerascnn.runs.directory import LOCK_FILE, disown, own
 from kerascnn.runs.files import remove_unfinished
-from kerascnn.training.session import Options, new_run
+from kerascnn.training.session import Options, check_resumable, new_run
 
 LOOK_EVERY_S = 0.25
 
@@ -121,6 +121,7 @@ def _carry_out(folder: LectureFolder, one: StepRun, settings: Settings, options:
     try:
         # One that somebody else began, or that outlived a killed lecture, is watched like our own.
         if one.run.owner() is None:
+            check_resumable(one.run)
             child = _start(one, options)
         _watch(one, settings, child, watcher.sees)
     except BaseException:

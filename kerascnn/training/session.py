@@ -169,7 +169,7 @@ def resume(run: Run, *, options: Options | None = None, listeners: Sequence[ev.L
     """Go on with a run from its newest whole checkpoint, or from its start if it has none.
 
     Raises:
-        CheckpointError: its checkpoints don't fit this backend.
+        CheckpointError: its checkpoints are gone, which is said before anything is written, or don't fit this backend.
         KerascnnError: as :func:`train`.
     """
     return _go_on(run, options or Options(), listeners)
@@ -182,6 +182,21 @@ def replay(run: Run, until: Position, *, options: Options, listeners: Sequence[e
         KerascnnError: as :func:`resume`.
     """
     return _go_on(run, options, listeners, until)
+
+
+def check_resumable(run: Run) -> None:
+    """Refuse a run whose checkpoints were removed: to begin it again would overwrite what it came to.
+
+    Raises:
+        CheckpointError: it has written checkpoints, and there are none.
+    """
+    from kerascnn.training.checkpoint import list_checkpoints
+
+    if not list_checkpoints(run.checkpoints) and any(ev.of_kind(run.events(), ev.CheckpointWritten)):
+        raise CheckpointError(
+            f"{run.checkpoints}: expected the run's checkpoints, and they are gone: it stays as it ended, and only a "
+            "new run trains again"
+        )
 
 
 def check(recipe: Recipe, options: Options, report: Callable[[str], None] = lambda _: None) -> backends.BackendChoice:
@@ -225,6 +240,7 @@ def read_dataset(recipe: Recipe, options: Options, tell: Callable[[str], None]) 
 
 def _go_on(run: Run, options: Options, listeners: Sequence[ev.Listener], until: Position | None = None) -> Result:
     recipe = run.recipe()
+    check_resumable(run)
     choice = backends.choose_backend_for_run(options.backend, run.environment().get("backend"))
     check(recipe, replace(options, backend=choice.name))
     options = replace(options, skip_bad_images=options.skip_bad_images or run.skips_bad_images())
@@ -423,8 +439,6 @@ class _Session:
         from kerascnn.training.state import identity_of, is_same, put_state
 
         if not list_checkpoints(self._run.checkpoints):
-            if any(ev.of_kind(self._run.events(), ev.CheckpointWritten)):
-                raise CheckpointError(f"{self._run.checkpoints}: expected the run's checkpoints, and they are gone")
             if any(ev.of_kind(self._run.events(), ev.StepDone)):
                 self._emit(ev.Resumed(step=0, epoch=0, epochs=self._recipe.train.epochs, elapsed=0.0, file=""))
             return self._fresh()

@@ -115,20 +115,29 @@ def look(folder: Path, digests: Mapping[Path, Digest], now: float) -> list[tuple
     except OSError:
         # A run was deleted meanwhile; the next look finds it gone.
         return None
-    found = []
-    for run in runs:
-        # Asked before reading: what a process wrote before it ended is then read in any case.
-        owner, host = run.holder()
-        try:
-            created = run.recipe_file.stat().st_mtime
-            digest = _up_to_date(digests.get(run.path, Digest()), run.events_file)
-        except OSError:
-            continue
-        if not digest.model:
-            digest.model, digest.dataset, digest.epochs_asked = _told_by_recipe(run)
-        state = _state(digest, owner, host, age=now - created)
-        found.append((_entry(run, digest, state, created), digest))
-    return found
+    looked = (look_at(run, digests.get(run.path, Digest()), now) for run in runs)
+    return [found for found in looked if found is not None]
+
+
+def look_at(run: Run, digest: Digest, now: float) -> tuple[Entry, Digest] | None:
+    """One run with its digest, or None if it can't be read.
+
+    Args:
+        run: the run.
+        digest: that of the last look.
+        now: the time, in seconds since 1970.
+    """
+    # Asked before reading: what a process wrote before it ended is then read in any case.
+    owner, host = run.holder()
+    try:
+        created = run.recipe_file.stat().st_mtime
+        digest = _up_to_date(digest, run.events_file)
+    except OSError:
+        return None
+    if not digest.model:
+        digest.model, digest.dataset, digest.epochs_asked = _told_by_recipe(run)
+    state = _state(digest, owner, host, age=now - created)
+    return _entry(run, digest, state, created), digest
 
 
 def _entry(run: Run, digest: Digest, state: str, created: float) -> Entry:

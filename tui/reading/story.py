@@ -156,6 +156,8 @@ class RunStory:
         self.validating: ev.ValidationProgress | None = None
         self.ended: ev.RunEnded | None = None
         self.paused = False
+        self.checkpointed = False
+        """Whether the run has ever written a checkpoint."""
         self.pace = Pace()
         self.startup_s: float | None = None
         self.compiling_s: float | None = None
@@ -337,6 +339,8 @@ class RunStory:
         elif isinstance(event, ev.Found):
             self.findings.append(event)
             self.marks.append(Mark("finding", event.step, one_line(event.symptom)))
+        elif isinstance(event, ev.CheckpointWritten):
+            self.checkpointed = True
         elif isinstance(event, ev.RunEnded):
             self.ended, self.paused = event, False
 

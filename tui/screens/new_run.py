@@ -278,7 +278,7 @@ class NewRunScreen(Screen[None]):
             self._say(str(error), wrong=True)
             return
         if self.is_current:
-            self.post_message(OpenRun(run))
+            self.post_message(OpenRun(run, instead_of=self))
             return
         # Whoever went on to another screen meanwhile isn't torn away from it.
         self.notify(f"{run.name} has started", markup=False)

@@ -36,6 +36,7 @@ from tui.widgets.log import LogTail
 TICK_S = 0.25
 KEYS_LIVE = ("run.pause", "run.stop", "run.learning_rate", "run.extend")
 KEYS_ENDED = ("run.resume", "run.replay", "run.extend")
+KEYS_CLOSED = ("run.replay",)
 KEYS_REPLAY = ("run.replay", "run.slower", "run.faster")
 KEYS_LOOK = ("chart.cursor", "chart.zoom_in", "chart.describe", "screen.back")
 KEYS_MORE = ("chart.log", "chart.smoothing", "chart.axis")
@@ -101,6 +102,7 @@ class RunScreen(ChartedScreen):
         self._asked: dict[str, control.Command] = {}
         self._recipe: Recipe | None = None
         self._shown: object = None
+        self._checkpointed = False
 
     def compose(self) -> ComposeResult:
         ascii_only = self.settings.ascii
@@ -146,6 +148,8 @@ class RunScreen(ChartedScreen):
             if self.story.read(READ_BUDGET_S):
                 # What is new was not replayed.
                 self.replay = None
+            # Kept by itself: a replay tells it late.
+            self._checkpointed = self._checkpointed or self.story.checkpointed
             if self.story.behind:
                 self.tick_again()
         self._settle()
@@ -225,7 +229,8 @@ class RunScreen(ChartedScreen):
 
     def _tell_keys(self, state: str) -> None:
         replaying = self.replay is not None and not self.replay.done
-        first: Sequence[str | tuple[str, str]] = KEYS_REPLAY if replaying else KEYS_ENDED
+        ended = KEYS_CLOSED if self._is_closed() else KEYS_ENDED
+        first: Sequence[str | tuple[str, str]] = KEYS_REPLAY if replaying else ended
         if self._owner is not None:
             first = (("run.pause", "go on"), *KEYS_LIVE[1:]) if state == "paused" else KEYS_LIVE
         other = ("chart.other",) if self.app.size.width < ROOM_FOR_TWO else ()
@@ -357,6 +362,15 @@ class RunScreen(ChartedScreen):
             self.notify("this is a replay, of which nothing can be asked", timeout=4)
         return replaying
 
+    def _is_closed(self) -> bool:
+        """Whether nothing can go on with the run: it has ended, and its checkpoints were removed."""
+        from kerascnn.training.checkpoint import list_checkpoints
+
+        return self._owner is None and self._checkpointed and not list_checkpoints(self.run.checkpoints)
+
+    def _tell_closed(self) -> None:
+        self.notify("the checkpoints of this run were removed, so nothing can go on with it", severity="warning")
+
     def action_pause(self) -> None:
         """Pause, or go on."""
         self._ask("resume" if self.story.paused else "pause")
@@ -377,6 +391,9 @@ class RunScreen(ChartedScreen):
 
     def _ask_number(self, name: str, question: str, value: str) -> None:
         if self._is_told():
+            return
+        if self._is_closed():
+            self._tell_closed()
             return
 
         def answered(number: float | None) -> None:
@@ -420,6 +437,9 @@ class RunScreen(ChartedScreen):
         owner = self.run.owner()
         if owner is not None:
             self.notify(f"process {owner} works on this run; p pauses it and goes on", timeout=4)
+            return
+        if self._is_closed():
+            self._tell_closed()
             return
         if self.replay is not None:
             self.replay = None

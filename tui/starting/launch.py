@@ -10,9 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import tomli_w
@@ -29,6 +30,7 @@ from tui.places import Places
 NICENESS = 10
 
 LINES_OF_AN_ERROR = 4
+LISTEN_EVERY_S = 0.05
 
 # Keys of a recipe that have an option of their own; all others are `--set`.
 OPTIONS = {
@@ -93,12 +95,42 @@ def _toml(value: Any) -> str:
     return tomli_w.dumps({"v": value}).partition("=")[2].strip()
 
 
-async def start(arguments: Sequence[str], *, report: Callable[[str], None] = lambda _: None) -> Run:
+class Start:
+    """A command on its way to its run."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.run: Run | None = None
+        """The run, once the command has left it behind."""
+        self.left = False
+        """Whether it goes on when nobody waits for it any more."""
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def stop(self) -> None:
+        """End the command, and the training that it may have begun: that one saves a checkpoint if it has a step."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        with contextlib.suppress(psutil.Error):
+            command = psutil.Process(self.process.pid)
+            # Held, it begins no other.
+            command.suspend()
+            for training in command.children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    training.terminate()
+        self.process.kill()
+        self.process.wait()
+
+
+async def start(
+    arguments: Sequence[str], *, report: Callable[[str], None] = lambda _: None, known_as: Start | None = None
+) -> Run:
     """Start ``kerascnn ARGUMENTS --detach`` and wait until it has left its run behind.
 
     Args:
         arguments: from :func:`train_arguments` or :func:`resume_arguments`.
         report: called with each line that the command says meanwhile, such as a download's progress.
+        known_as: where the command can be stopped meanwhile, or left. When nobody waits any more, it is stopped unless
+            it is to be left.
 
     Returns:
         The run, which goes on without us.
@@ -106,28 +138,25 @@ async def start(arguments: Sequence[str], *, report: Callable[[str], None] = lam
     Raises:
         RunError: the command's own message.
     """
-    process = await asyncio.create_subprocess_exec(
-        *_politely(),
-        *(sys.executable, "-m", "kerascnn", *arguments, "--detach", "--json"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        **_apart(),
-    )
-    try:
-        out, said = await asyncio.gather(_read(process.stdout), _listen(process.stderr, report))
-        code = await process.wait()
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            await process.wait()
+    noted = known_as or Start("")
+    # Files, not pipes, and no process of the event loop's: that one ends with us, and a left command goes on.
+    with tempfile.TemporaryDirectory(prefix="kerascnn-start-", ignore_cleanup_errors=True) as folder:
+        answer, log = Path(folder) / "answer.json", Path(folder) / "log.txt"
+        with answer.open("wb") as out, log.open("wb") as errors:
+            noted.process = _start_apart([*arguments, "--detach", "--json"], out, errors)
+        try:
+            said = await _listen(noted.process, log, report)
+        finally:
+            if not noted.left:
+                noted.stop()
+        code, told = noted.process.returncode, answer.read_text(encoding="utf-8", errors="replace")
     if code != 0:
         raise RunError(_message(said) or f"kerascnn ended with exit code {code} and said nothing")
     try:
-        return Run(Path(json.loads(out)["run_dir"]))
+        noted.run = Run(Path(json.loads(told)["run_dir"]))
     except (ValueError, KeyError, TypeError):
-        raise RunError(f"expected the run's directory from kerascnn, got {out!r}") from None
+        raise RunError(f"expected the run's directory from kerascnn, got {told!r}") from None
+    return noted.run
 
 
 def start_lecture(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
@@ -143,13 +172,7 @@ def start_lecture(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as file:
-            return subprocess.Popen(
-                [*_politely(), sys.executable, "-m", "kerascnn", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                **_apart(),
-            )
+            return _start_apart(arguments, file, file)
     except OSError as error:
         raise RunError(f"the lecture can't be started: {system_error(error)}") from None
 
@@ -189,6 +212,16 @@ def complaint(said: Sequence[str]) -> str:
     return "\n".join(lines).removeprefix("kerascnn: ")
 
 
+def _start_apart(arguments: Sequence[str], out: IO[bytes], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*_politely(), sys.executable, "-m", "kerascnn", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=errors,
+        **_apart(),
+    )
+
+
 def _politely() -> list[str]:
     """At a lower priority, which the child and the child that it leaves behind inherit."""
     nice = shutil.which("nice") if os.name == "posix" else None
@@ -204,19 +237,21 @@ def _apart() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-async def _read(stream: asyncio.StreamReader | None) -> str:
-    return (await stream.read()).decode(errors="replace") if stream else ""
-
-
-async def _listen(stream: asyncio.StreamReader | None, report: Callable[[str], None]) -> list[str]:
-    """The lines that a stream says, however long; a progress bar's carriage returns end a line, too."""
+async def _listen(process: subprocess.Popen[bytes], log: Path, report: Callable[[str], None]) -> list[str]:
+    """The lines that a command says until it ends, however long; a progress bar's carriage returns end one, too."""
     said: list[str] = []
     rest = ""
-    while stream and (chunk := await stream.read(4096)):
-        *lines, rest = (rest + chunk.decode(errors="replace")).replace("\r", "\n").split("\n")
-        for line in filter(str.strip, lines):
-            said.append(line.strip())
-            report(line.strip())
+    going = True
+    with log.open("rb") as file:
+        while going:
+            # Asked before reading: what it said before it ended is then read in any case.
+            going = process.poll() is None
+            *lines, rest = (rest + file.read().decode(errors="replace")).replace("\r", "\n").split("\n")
+            for line in filter(str.strip, lines):
+                said.append(line.strip())
+                report(line.strip())
+            if going:
+                await asyncio.sleep(LISTEN_EVERY_S)
     return [*said, rest.strip()] if rest.strip() else said
 
 
