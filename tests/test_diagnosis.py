@@ -373,6 +373,45 @@ def test_a_schedule_of_ones_own_is_copied_and_a_warm_up_waited_for(keras: Any, c
     assert found.undecided
 
 
+def test_a_model_that_is_compiled_with_ones_own_is_diagnosed(keras: Any, clothes: Any) -> None:
+    """Keras can't make them again, and the copy needs none of them but the optimizer."""
+
+    class OwnAdam(keras.optimizers.Adam):  # type: ignore[misc]
+        pass
+
+    def own(y: Any, p: Any) -> Any:
+        return keras.ops.mean(p)
+
+    inside = network(keras)
+    inside.compile("adam", "sparse_categorical_crossentropy", metrics=[own])
+    model = keras.Sequential([keras.layers.Input((14, 14, 1)), inside])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    optimizer = OwnAdam(1e-3)
+    model.compile(optimizer, loss, metrics=[own])
+    found = kerascnn.diagnose(model, *clothes, steps=3)
+    assert (len(found.losses), found.findings) == (3, ())
+    assert model.compiled
+    assert inside.compiled
+    assert model.optimizer is optimizer
+
+
+def test_a_warm_up_is_waited_for_in_mixed_precision_too(keras: Any, clothes: Any) -> None:
+    warming = keras.optimizers.schedules.CosineDecay(0.0, 10_000, warmup_target=1e-6, warmup_steps=2000)
+    wrapped = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(warming))
+    model = network(keras, dtype="mixed_float16")
+    assert kerascnn.diagnose(model, *clothes, optimizer=wrapped, steps=2).warm_up_steps == 2000
+
+
+def test_a_layer_that_is_used_inside_and_outside_a_model_is_refused_by_its_reason(keras: Any, clothes: Any) -> None:
+    layers = keras.layers
+    shared = layers.Conv2D(1, 3, padding="same", name="shared")
+    inputs = layers.Input((14, 14, 1))
+    inside = keras.Sequential([layers.Input((14, 14, 1)), shared])
+    model = keras.Model(inputs, layers.Dense(10)(layers.Flatten()(inside(shared(inputs)))))
+    with pytest.raises(ValueError, match="shared: expected a layer that is used in the model or in one model inside"):
+        kerascnn.diagnose(model, *clothes, steps=2)
+
+
 def test_a_lambda_and_a_named_loss_are_what_keras_takes_too(keras: Any, clothes: Any) -> None:
     layers = keras.layers
     inside = keras.Sequential([layers.Lambda(lambda x: x / 2, name="half"), network(keras)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -51,6 +51,7 @@ def trainable_copy(model: keras.Model, shape: tuple[int, ...], seed: int) -> tup
         ValueError: the model is of another kind, or one of its layers can't be copied.
     """
     check_kind(model)
+    _check_shared(model)
     copy = _clone(model)
     if not copy.built:
         copy.build((None, *shape))
@@ -86,6 +87,19 @@ def _check_ends(model: keras.Model) -> None:
             raise ValueError(f"expected a model with one {what}, got {len(tensors)}")
 
 
+def _check_shared(model: keras.Model) -> None:
+    """Keras copies a model inside a model by itself: a layer of both becomes two."""
+    of_model: dict[int, str] = {}
+    for part in (model, *model._flatten_layers(include_self=False)):
+        if isinstance(part, keras.Model):
+            for layer in {id(layer): layer for layer in part.layers if layer.weights}.values():
+                if of_model.setdefault(id(layer), part.name) != part.name:
+                    raise ValueError(
+                        f"{layer.name}: expected a layer that is used in the model or in one model inside it, got one "
+                        f"that {of_model[id(layer)]} and {part.name} share: the copy that is trained can't share it"
+                    )
+
+
 def _clone(model: keras.Model) -> keras.Model:
     layers = model._flatten_layers(include_self=False)
     for layer in layers:
@@ -96,7 +110,7 @@ def _clone(model: keras.Model) -> keras.Model:
     lambdas = any(isinstance(layer, keras.layers.Lambda) for layer in layers)
     options: dict[str, Any] = {"clone_function": _made_again, "recursive": True} if lambdas else {}
     try:
-        with tensorflow_left_alone():
+        with tensorflow_left_alone(), _as_if_not_compiled([model, *layers]):
             copy: keras.Model = keras.models.clone_model(model, **options)
     except Exception as error:
         # Whatever a layer's own code stumbles over when it is made again from its configuration.
@@ -108,6 +122,19 @@ def _clone(model: keras.Model) -> keras.Model:
             "`get_config` hands over a layer, where it should hand over what that is made from"
         )
     return copy
+
+
+@contextmanager
+def _as_if_not_compiled(layers: Sequence[Any]) -> Iterator[None]:
+    """Keras would make metrics, loss and optimizer again for the copy, which needs none and fails on somebody's own."""
+    compiled: list[Any] = [layer for layer in layers if getattr(layer, "compiled", False)]
+    for model in compiled:
+        model.compiled = False
+    try:
+        yield
+    finally:
+        for model in compiled:
+            model.compiled = True
 
 
 def _made_again(layer: keras.layers.Layer) -> keras.layers.Layer:

@@ -279,6 +279,8 @@ def _copied(asked: keras.optimizers.Optimizer | str | None, model: keras.Model) 
         return keras.optimizers.get(asked)
     if not isinstance(asked, keras.optimizers.Optimizer):
         raise ValueError(f"optimizer: expected one of Keras's or its name, got {type(asked).__name__}")
+    if isinstance(asked, keras.optimizers.LossScaleOptimizer):
+        return _wrapped_like(asked, _copied(asked.inner_optimizer, model))
     config = asked.get_config()
     schedule = getattr(asked, "_learning_rate", None)
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
@@ -292,8 +294,17 @@ def _copied(asked: keras.optimizers.Optimizer | str | None, model: keras.Model) 
     return copy
 
 
+def _wrapped_like(
+    asked: keras.optimizers.LossScaleOptimizer, inner: keras.optimizers.Optimizer
+) -> keras.optimizers.LossScaleOptimizer:
+    """The wrapper that `compile` puts around the optimizer of a model in mixed precision."""
+    config = {name: value for name, value in asked.get_config().items() if name != "inner_optimizer"}
+    return type(asked)(inner, **config)
+
+
 def _warm_up_steps(optimizer: keras.optimizers.Optimizer) -> int:
     """Those of a Keras schedule that begins with a warm-up."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     return int(getattr(getattr(optimizer, "_learning_rate", None), "warmup_steps", None) or 0)
 
 
