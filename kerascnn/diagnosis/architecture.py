@@ -33,7 +33,7 @@ class Architecture:
     """A network's layers with kernels, and what it has besides.
 
     ``input_mean`` and ``input_deviation`` are of what enters the first of those layers: the images, scaled, or with
-    ``features`` what frozen layers before it make of them.
+    ``features`` what frozen layers before it make of them. ``dropout`` is the largest rate.
     """
 
     layers: tuple[LayerFacts, ...]
@@ -77,17 +77,16 @@ def read_architecture(model: keras.Model, layers: Sequence[KernelLayer], pixels:
     import keras
 
     from kerascnn.diagnosis.signals import kernel_of, nodes_of
+    from kerascnn.training.randomness import largest_dropout
 
-    operations = [node.operation for node in nodes_of(model)]
-    kinds = {type(operation).__name__ for operation in operations}
-    dropped = [float(layer.rate) for layer in operations if isinstance(layer, keras.layers.Dropout)]
+    kinds = {type(node.operation).__name__ for node in nodes_of(model)}
     up_to_first = keras.Model(keras.utils.get_source_inputs(layers[0].input), layers[0].input)
     entering = _output_in_training(up_to_first, pixels)
     return Architecture(
         layers=tuple(_facts(layer) for layer in layers),
         batch_norm=bool(kinds & {"BatchNormalization", "LayerNormalization", "GroupNormalization"}),
         skips=bool(kinds & {"Add", "Concatenate"}),
-        dropout=max(dropped, default=0.0),
+        dropout=largest_dropout(model),
         standardised=abs(float(entering.mean())) < 0.2 and 0.5 < float(entering.std()) < 2,
         input_mean=float(entering.mean()),
         input_deviation=float(entering.std()),

@@ -5,8 +5,7 @@ Looking changes nothing: no variable, no moving average of BatchNorm, no random 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from kerascnn.data.formats import Pixels
+from kerascnn.training.randomness import turned_off
 
 # A unit is in the flat part of its activation where the slope is below so much of the steepest.
 FLAT = 0.05
@@ -46,6 +46,9 @@ TRANSPARENT = (
     keras.layers.LayerNormalization,
     keras.layers.GroupNormalization,
     keras.layers.Dropout,
+    keras.layers.GaussianDropout,
+    keras.layers.AlphaDropout,
+    keras.layers.GaussianNoise,
     keras.layers.MaxPooling1D,
     keras.layers.MaxPooling2D,
     keras.layers.MaxPooling3D,
@@ -174,7 +177,7 @@ def activation_of(operation: Any) -> str:
 def _judged_by(node: Node, consumers: dict[int, list[Node]]) -> Node:
     """The node whose output tells what a layer passes on: its own, or an activation's after it.
 
-    BatchNorm, dropout and pooling may stand between.
+    BatchNorm, dropout, noise and pooling may stand between.
     """
     following = node
     while activation_of(following.operation) == "linear":
@@ -190,7 +193,7 @@ def _judged_by(node: Node, consumers: dict[int, list[Node]]) -> Node:
 
 
 class Probe:
-    """Looks at what a network's layers make of a few images, as in training but without dropout."""
+    """Looks at what a network's layers make of a few images, as in training but without dropout and noise."""
 
     def __init__(self, layers: Sequence[KernelLayer], pixels: Pixels) -> None:
         """``pixels`` is a batch ``(images, height, width, channels)`` that stays the same."""
@@ -204,7 +207,8 @@ class Probe:
     def look(self) -> Activity:
         """The figures as the network stands now."""
         values = [variable.value for variable in self._model.variables]
-        with _without_dropout(self._model):
+        # Each drawn differently, equal images would differ.
+        with turned_off(self._model):
             table = ops.convert_to_numpy(self._figures(values, self._pixels)).astype(np.float64)
         return Activity(*table)
 
@@ -286,17 +290,3 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
         compiled = torch.no_grad()(function)
     return compiled
-
-
-@contextmanager
-def _without_dropout(model: keras.Model) -> Iterator[None]:
-    """Dropout would make images differ that don't."""
-    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
-    rates = [layer.rate for layer in layers]
-    for layer in layers:
-        layer.rate = 0.0
-    try:
-        yield
-    finally:
-        for layer, rate in zip(layers, rates, strict=True):
-            layer.rate = rate
