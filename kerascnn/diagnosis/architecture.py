@@ -76,7 +76,7 @@ def read_architecture(model: keras.Model, layers: Sequence[KernelLayer], pixels:
     """Read a network with its initial weights; ``pixels`` are a few of the images that it is to learn."""
     import keras
 
-    from kerascnn.diagnosis.signals import kernel_of, nodes_of
+    from kerascnn.diagnosis.signals import kernel_of, nodes_of, unwrapped
     from kerascnn.training.randomness import largest_dropout
 
     kinds = {type(node.operation).__name__ for node in nodes_of(model)}
@@ -90,7 +90,7 @@ def read_architecture(model: keras.Model, layers: Sequence[KernelLayer], pixels:
         standardised=abs(float(entering.mean())) < 0.2 and 0.5 < float(entering.std()) < 2,
         input_mean=float(entering.mean()),
         input_deviation=float(entering.std()),
-        features=any(kernel_of(node.operation) is not None for node in nodes_of(up_to_first)),
+        features=any(kernel_of(unwrapped(node.operation)) is not None for node in nodes_of(up_to_first)),
     )
 
 
@@ -106,17 +106,16 @@ def _output_in_training(model: keras.Model, pixels: Pixels) -> Any:
 
 
 def _facts(layer: KernelLayer) -> LayerFacts:
-    from kerascnn.diagnosis.signals import kernel_of
+    from kerascnn.diagnosis.signals import kernel_of, unwrapped
 
-    initializer = getattr(layer.layer, "kernel_initializer", None) or getattr(
-        layer.layer, "pointwise_initializer", None
-    )
+    inner = unwrapped(layer.layer)
+    initializer = getattr(inner, "kernel_initializer", None) or getattr(inner, "pointwise_initializer", None)
     return LayerFacts(
         name=layer.name,
-        kind=type(layer.layer).__name__,
+        kind=type(inner).__name__,
         activation=layer.activation,
         initializer=re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(initializer).__name__).lower(),
-        equal_units=_all_equal(kernel_of(layer.layer)),
+        equal_units=_all_equal(kernel_of(inner)),
     )
 
 

@@ -103,7 +103,7 @@ def kernel_layers(model: keras.Model) -> list[KernelLayer]:
             consumers.setdefault(id(tensor), []).append(node)
     found: dict[int, KernelLayer] = {}
     for node in nodes:
-        place = places.get(id(kernel_of(node.operation)))
+        place = places.get(id(kernel_of(unwrapped(node.operation))))
         if place is not None:
             judged = _judged_by(node, consumers)
             found[place] = KernelLayer(
@@ -111,7 +111,7 @@ def kernel_layers(model: keras.Model) -> list[KernelLayer]:
                 kernel=place,
                 input=node.input_tensors[0],
                 output=judged.outputs[0],
-                activation=activation_of(judged.operation),
+                activation=activation_of(unwrapped(judged.operation)),
                 layer=node.operation,
             )
     return list(found.values())
@@ -155,6 +155,13 @@ def _through(model: Any, inputs: Any, **_: Any) -> Any:
     return graph._run_through_graph(inputs, operation_fn=inside)
 
 
+def unwrapped(operation: Any) -> Any:
+    """The layer inside a wrapper such as SpectralNormalization, which does the work; any other operation is itself."""
+    while isinstance(operation, keras.layers.Wrapper):
+        operation = operation.layer
+    return operation
+
+
 def kernel_of(operation: Any) -> Any:
     """The kernel that tells of a layer, or None."""
     kernel = getattr(operation, "kernel", None)
@@ -179,15 +186,15 @@ def _judged_by(node: Node, consumers: dict[int, list[Node]]) -> Node:
 
     BatchNorm, dropout, noise and pooling may stand between.
     """
-    following = node
-    while activation_of(following.operation) == "linear":
+    following, operation = node, unwrapped(node.operation)
+    while activation_of(operation) == "linear":
         after = consumers.get(id(following.outputs[0]), [])
         if len(after) != 1:
             return node
-        following = after[0]
-        if activation_of(following.operation) == "linear" and not isinstance(following.operation, TRANSPARENT):
+        following, operation = after[0], unwrapped(after[0].operation)
+        if activation_of(operation) == "linear" and not isinstance(operation, TRANSPARENT):
             return node
-        if kernel_of(following.operation) is not None or activation_of(following.operation) == "softmax":
+        if kernel_of(operation) is not None or activation_of(operation) == "softmax":
             return node
     return following
 
@@ -254,7 +261,7 @@ def _with_spent(nodes: Sequence[Node]) -> list[tuple[Node, list[int]]]:
 
 def _channel_axis(layer: KernelLayer) -> int:
     """Where a layer's output has its channels, counted from the end."""
-    first = getattr(layer.layer, "data_format", None) == "channels_first"
+    first = getattr(unwrapped(layer.layer), "data_format", None) == "channels_first"
     return 1 - len(layer.output.shape) if first else -1
 
 
