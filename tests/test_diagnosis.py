@@ -99,6 +99,40 @@ def test_units_are_alike_only_where_all_are(keras: Any, clothes: Any) -> None:
         assert [layer.equal_units for layer in facts] == [expected, True, False]
 
 
+def test_each_kind_of_layer_tells_its_initializer(keras: Any, clothes: Any) -> None:
+    from kerascnn.diagnosis.architecture import read_architecture
+    from kerascnn.diagnosis.signals import kernel_layers
+
+    class Own(keras.layers.Layer):  # type: ignore[misc]
+        def build(self, shape: Any) -> None:
+            self.kernel = self.add_weight(shape=(shape[-1], 10), initializer="ones")
+
+        def call(self, inputs: Any) -> Any:
+            return keras.ops.matmul(inputs, self.kernel)
+
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            layers.Input((14, 14, 1)),
+            layers.DepthwiseConv2D(3, depth_multiplier=4, depthwise_initializer="he_normal"),
+            layers.DepthwiseConv2D(3, depthwise_initializer="he_normal"),
+            layers.SeparableConv2D(4, 3, depthwise_initializer="ones", pointwise_initializer="lecun_uniform"),
+            layers.Conv2D(4, 3),
+            layers.Flatten(),
+            Own(),
+        ]
+    )
+    found = read_architecture(model, kernel_layers(model), clothes[0][:8])
+    assert [layer.initializer for layer in found.layers] == [
+        "he_normal",
+        "he_normal",
+        "lecun_uniform",
+        "glorot_uniform",
+        "initial weights of its own",
+    ]
+    assert found.has("He initialisation")
+
+
 def test_labels_of_other_images_are_found_out(keras: Any, clothes: Any) -> None:
     images, labels = clothes
     mixed_up = np.random.default_rng(0).permutation(labels)

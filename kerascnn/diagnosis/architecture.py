@@ -109,14 +109,22 @@ def _facts(layer: KernelLayer) -> LayerFacts:
     from kerascnn.diagnosis.signals import kernel_of, unwrapped
 
     inner = unwrapped(layer.layer)
-    initializer = getattr(inner, "kernel_initializer", None) or getattr(inner, "pointwise_initializer", None)
     return LayerFacts(
         name=layer.name,
         kind=type(inner).__name__,
         activation=layer.activation,
-        initializer=re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(initializer).__name__).lower(),
+        initializer=_initializer_of(inner),
         equal_units=_all_equal(kernel_of(inner)),
     )
+
+
+def _initializer_of(layer: keras.layers.Layer) -> str:
+    """By its name in Keras. A separable convolution, which has two, is told by its pointwise kernel's."""
+    for kernel in ("kernel", "pointwise", "depthwise"):
+        initializer = getattr(layer, f"{kernel}_initializer", None)
+        if initializer is not None:
+            return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(initializer).__name__).lower()
+    return "initial weights of its own"
 
 
 def _all_equal(kernel: keras.Variable) -> bool:
