@@ -310,6 +310,18 @@ def test_what_is_frozen_stays_so_and_its_features_are_no_pixels(keras: Any, clot
     assert "input scale" not in [one.rule for one in found.findings]
 
 
+def test_what_enters_a_shared_first_layer_is_pixels(keras: Any, clothes: Any) -> None:
+    images, labels = clothes
+    layers = keras.layers
+    shared, inputs = layers.Dense(196, "relu", name="shared"), layers.Input((196,))
+    model = keras.Model(inputs, layers.Dense(10)(shared(shared(shared(inputs)))))
+    pixels = (images * 255).reshape(-1, 196)
+    found = kerascnn.diagnose(model, pixels, labels, steps=3)
+    assert not found.architecture.features
+    assert found.architecture.input_mean == pytest.approx(pixels[:64].mean(), rel=0.3)
+    assert ("input scale", "shared") in [(one.rule, one.layer) for one in found.findings]
+
+
 def test_batch_norm_before_all_else_standardises_the_pixels(keras: Any, clothes: Any) -> None:
     images, labels = clothes
     layers = keras.layers

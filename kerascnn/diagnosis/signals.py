@@ -65,7 +65,7 @@ Node = Any
 class KernelLayer:
     """A convolution or dense layer, with the output to judge it by: that of the activation that follows.
 
-    ``kernel`` is its place among the model's trainable variables.
+    ``kernel`` is its place among the model's trainable variables, ``input`` what enters its first use.
     """
 
     name: str
@@ -93,7 +93,7 @@ def kernel_layers(model: keras.Model) -> list[KernelLayer]:
     """The layers of a functional or sequential model that have a kernel to train, in the order of the model.
 
     Models inside the model are looked into. A separable convolution counts with its pointwise kernel; a layer that is
-    used several times is judged by its last use.
+    used several times is judged by the output of its last use and the input of its first.
     """
     places = {id(variable): place for place, variable in enumerate(model.trainable_variables)}
     nodes = nodes_of(model)
@@ -109,7 +109,7 @@ def kernel_layers(model: keras.Model) -> list[KernelLayer]:
             found[place] = KernelLayer(
                 name=node.operation.name,
                 kernel=place,
-                input=node.input_tensors[0],
+                input=found[place].input if place in found else node.input_tensors[0],
                 output=judged.outputs[0],
                 activation=activation_of(unwrapped(judged.operation)),
                 layer=node.operation,
