@@ -99,6 +99,40 @@ def test_units_are_alike_only_where_all_are(keras: Any, clothes: Any) -> None:
         assert [layer.equal_units for layer in facts] == [expected, True, False]
 
 
+def test_each_kind_of_layer_tells_its_initializer(keras: Any, clothes: Any) -> None:
+    from kerascnn.diagnosis.architecture import read_architecture
+    from kerascnn.diagnosis.signals import kernel_layers
+
+    class Own(keras.layers.Layer):  # type: ignore[misc]
+        def build(self, shape: Any) -> None:
+            self.kernel = self.add_weight(shape=(shape[-1], 10), initializer="ones")
+
+        def call(self, inputs: Any) -> Any:
+            return keras.ops.matmul(inputs, self.kernel)
+
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            layers.Input((14, 14, 1)),
+            layers.DepthwiseConv2D(3, depth_multiplier=4, depthwise_initializer="he_normal"),
+            layers.DepthwiseConv2D(3, depthwise_initializer="he_normal"),
+            layers.SeparableConv2D(4, 3, depthwise_initializer="ones", pointwise_initializer="lecun_uniform"),
+            layers.Conv2D(4, 3),
+            layers.Flatten(),
+            Own(),
+        ]
+    )
+    found = read_architecture(model, kernel_layers(model), clothes[0][:8])
+    assert [layer.initializer for layer in found.layers] == [
+        "he_normal",
+        "he_normal",
+        "lecun_uniform",
+        "glorot_uniform",
+        "initial weights of its own",
+    ]
+    assert found.has("He initialisation")
+
+
 def test_labels_of_other_images_are_found_out(keras: Any, clothes: Any) -> None:
     images, labels = clothes
     mixed_up = np.random.default_rng(0).permutation(labels)
@@ -274,6 +308,18 @@ def test_what_is_frozen_stays_so_and_its_features_are_no_pixels(keras: Any, clot
     assert found.signals[0].layers == ("head",)
     assert found.architecture.input_deviation > 5
     assert "input scale" not in [one.rule for one in found.findings]
+
+
+def test_what_enters_a_shared_first_layer_is_pixels(keras: Any, clothes: Any) -> None:
+    images, labels = clothes
+    layers = keras.layers
+    shared, inputs = layers.Dense(196, "relu", name="shared"), layers.Input((196,))
+    model = keras.Model(inputs, layers.Dense(10)(shared(shared(shared(inputs)))))
+    pixels = (images * 255).reshape(-1, 196)
+    found = kerascnn.diagnose(model, pixels, labels, steps=3)
+    assert not found.architecture.features
+    assert found.architecture.input_mean == pytest.approx(pixels[:64].mean(), rel=0.3)
+    assert ("input scale", "shared") in [(one.rule, one.layer) for one in found.findings]
 
 
 def test_batch_norm_before_all_else_standardises_the_pixels(keras: Any, clothes: Any) -> None:

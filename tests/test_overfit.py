@@ -213,6 +213,25 @@ def test_what_works_against_memorising_is_left_out_and_said(keras: Any) -> None:
 
 
 @pytest.mark.backend
+def test_every_kind_of_dropout_and_noise_is_left_out(keras: Any, recipe_of_builder: Callable[..., Recipe]) -> None:
+    source = (
+        "from keras import layers\n"
+        "def build(x, *, classes, **style):\n"
+        "    x = layers.Flatten()(x)\n"
+        "    for draw in DRAWS:\n"
+        "        x = draw(x)\n"
+        "    return layers.Dense(classes, name='logits')(x)\n"
+    )
+    draws = "[layers.GaussianDropout(0.9), layers.AlphaDropout(0.9), layers.GaussianNoise(0.9)]"
+    changes = {"train.limit_train": 50, "train.limit_val": 10}
+    drawing = recipe_of_builder("drawing", source.replace("DRAWS", draws), changes)
+    plain = recipe_of_builder("plain", source.replace("DRAWS", "[]"), changes)
+    with_all = overfit(drawing, steps=4, options=OFFLINE)
+    assert with_all.set_aside[-2:] == ("dropout", "noise")
+    assert with_all.losses == pytest.approx(overfit(plain, steps=4, options=OFFLINE).losses)
+
+
+@pytest.mark.backend
 def test_decoupled_weight_decay_is_left_out_too(keras: Any) -> None:
     table = {"name": "adamw", "decoupled_weight_decay": 10.0}
     decayed = overfit(recipe_of(train__optimizer=table), steps=4, options=OFFLINE)

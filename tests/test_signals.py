@@ -124,16 +124,85 @@ def test_activations_are_known_in_each_of_their_forms(keras: Any) -> None:
     assert [layer.activation for layer in kernel_layers(model)] == ["relu6", "relu", "relu", "linear", "linear"]
 
 
-def test_channels_are_counted_where_they_are(keras: Any) -> None:
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_channels_are_counted_where_they_are(keras: Any, wrapped: bool) -> None:
     from kerascnn.diagnosis.signals import Probe, kernel_layers
 
     if keras.backend.backend() == "tensorflow":
         pytest.skip("TensorFlow has no such convolution on CPUs")
     convolution = keras.layers.Conv2D(8, 3, activation="relu", data_format="channels_first")
-    model = keras.Sequential([keras.layers.Input((1, 8, 8)), convolution, keras.layers.Flatten()])
+    layer = keras.layers.SpectralNormalization(convolution) if wrapped else convolution
+    model = keras.Sequential([keras.layers.Input((1, 8, 8)), layer, keras.layers.Flatten()])
     convolution.bias.assign(np.array([1] + [-1e4] * 7, dtype=np.float32))
     images = np.random.default_rng(0).random((4, 1, 8, 8), dtype=np.float32)
     assert Probe(kernel_layers(model), images).look().dead[0] == 7 / 8
+
+
+# All that draws in training, each strongly, as functions of a tensor of shape (images, 8, 16), made of Keras's layers.
+DRAWING: dict[str, Callable[[Any], Callable[[Any], Any]]] = {
+    "dropout": lambda layers: layers.Dropout(0.9),
+    "of one's own": lambda layers: type("OwnDropout", (layers.Dropout,), {})(0.9),
+    "of channels": lambda layers: layers.SpatialDropout1D(0.9),
+    "gaussian": lambda layers: layers.GaussianDropout(0.9),
+    "alpha": lambda layers: layers.AlphaDropout(0.9),
+    "noise": lambda layers: layers.GaussianNoise(0.9),
+    "inside a layer": lambda layers: layers.TimeDistributed(layers.Dropout(0.9)),
+    "in an attention": lambda layers: lambda x: layers.MultiHeadAttention(2, 8, dropout=0.9)(x, x),
+    "in a plain attention": lambda layers: lambda x: layers.Attention(dropout=0.9)([x, x]),
+}
+
+
+@pytest.mark.parametrize("kind", DRAWING)
+def test_nothing_is_drawn_in_a_look(keras: Any, kind: str) -> None:
+    """Images that are the same stay the same all the way; in training they are drawn apart as before."""
+    from kerascnn.diagnosis.architecture import read_architecture
+    from kerascnn.diagnosis.signals import Probe, kernel_layers
+
+    layers = keras.layers
+    inputs = layers.Input((8, 16, 1))
+    x = DRAWING[kind](layers)(layers.Reshape((8, 16))(inputs))
+    model = keras.Model(inputs, layers.Dense(4, activation="sigmoid")(x))
+    images = np.repeat(np.random.default_rng(0).random((1, 8, 16, 1), dtype=np.float32), 32, axis=0)
+    found = kernel_layers(model)
+    probe = Probe(found, images)
+    for _ in range(2):
+        assert probe.look().between_images[-1] < 1e-6
+    assert np.asarray(keras.ops.convert_to_numpy(model(images, training=True))).std(axis=0).max() > 0.01
+    assert read_architecture(model, found, images).dropout == (0 if kind == "noise" else 0.9)
+
+
+@pytest.mark.parametrize("kind", ["GaussianDropout", "AlphaDropout", "GaussianNoise"])
+def test_what_draws_may_stand_before_an_activation(keras: Any, kind: str) -> None:
+    from kerascnn.diagnosis.signals import kernel_layers
+
+    layers = keras.layers
+    model = keras.Sequential([layers.Input((4,)), layers.Dense(3), getattr(layers, kind)(0.1), layers.ReLU()])
+    assert [layer.activation for layer in kernel_layers(model)] == ["relu"]
+
+
+def test_a_wrapped_layer_is_known_by_what_it_wraps(keras: Any) -> None:
+    from kerascnn.diagnosis.architecture import read_architecture
+    from kerascnn.diagnosis.signals import Probe, kernel_layers
+
+    layers = keras.layers
+    bias = keras.initializers.Constant(-99)
+    convolution = layers.Conv2D(8, 3, activation="relu", kernel_initializer="he_normal", bias_initializer=bias)
+    model = keras.Sequential(
+        [
+            layers.Input((8, 8, 1)),
+            layers.SpectralNormalization(convolution, name="wrapped"),
+            layers.TimeDistributed(layers.Dense(3, kernel_initializer="zeros"), name="each_row"),
+            layers.TimeDistributed(layers.ReLU()),
+            layers.Flatten(),
+            layers.Dense(2),
+        ]
+    )
+    images = np.random.default_rng(0).random((4, 8, 8, 1), dtype=np.float32)
+    found = kernel_layers(model)
+    assert [(layer.name, layer.activation) for layer in found[:2]] == [("wrapped", "relu"), ("each_row", "relu")]
+    assert Probe(found, images).look().dead[0] == 1
+    facts = read_architecture(model, found, images).layers
+    assert [(one.kind, one.initializer) for one in facts[:2]] == [("Conv2D", "he_normal"), ("Dense", "zeros")]
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh"])

@@ -33,7 +33,7 @@ class Architecture:
     """A network's layers with kernels, and what it has besides.
 
     ``input_mean`` and ``input_deviation`` are of what enters the first of those layers: the images, scaled, or with
-    ``features`` what frozen layers before it make of them.
+    ``features`` what frozen layers before it make of them. ``dropout`` is the largest rate.
     """
 
     layers: tuple[LayerFacts, ...]
@@ -76,22 +76,21 @@ def read_architecture(model: keras.Model, layers: Sequence[KernelLayer], pixels:
     """Read a network with its initial weights; ``pixels`` are a few of the images that it is to learn."""
     import keras
 
-    from kerascnn.diagnosis.signals import kernel_of, nodes_of
+    from kerascnn.diagnosis.signals import kernel_of, nodes_of, unwrapped
+    from kerascnn.training.randomness import largest_dropout
 
-    operations = [node.operation for node in nodes_of(model)]
-    kinds = {type(operation).__name__ for operation in operations}
-    dropped = [float(layer.rate) for layer in operations if isinstance(layer, keras.layers.Dropout)]
+    kinds = {type(node.operation).__name__ for node in nodes_of(model)}
     up_to_first = keras.Model(keras.utils.get_source_inputs(layers[0].input), layers[0].input)
     entering = _output_in_training(up_to_first, pixels)
     return Architecture(
         layers=tuple(_facts(layer) for layer in layers),
         batch_norm=bool(kinds & {"BatchNormalization", "LayerNormalization", "GroupNormalization"}),
         skips=bool(kinds & {"Add", "Concatenate"}),
-        dropout=max(dropped, default=0.0),
+        dropout=largest_dropout(model),
         standardised=abs(float(entering.mean())) < 0.2 and 0.5 < float(entering.std()) < 2,
         input_mean=float(entering.mean()),
         input_deviation=float(entering.std()),
-        features=any(kernel_of(node.operation) is not None for node in nodes_of(up_to_first)),
+        features=any(kernel_of(unwrapped(node.operation)) is not None for node in nodes_of(up_to_first)),
     )
 
 
@@ -107,18 +106,25 @@ def _output_in_training(model: keras.Model, pixels: Pixels) -> Any:
 
 
 def _facts(layer: KernelLayer) -> LayerFacts:
-    from kerascnn.diagnosis.signals import kernel_of
+    from kerascnn.diagnosis.signals import kernel_of, unwrapped
 
-    initializer = getattr(layer.layer, "kernel_initializer", None) or getattr(
-        layer.layer, "pointwise_initializer", None
-    )
+    inner = unwrapped(layer.layer)
     return LayerFacts(
         name=layer.name,
-        kind=type(layer.layer).__name__,
+        kind=type(inner).__name__,
         activation=layer.activation,
-        initializer=re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(initializer).__name__).lower(),
-        equal_units=_all_equal(kernel_of(layer.layer)),
+        initializer=_initializer_of(inner),
+        equal_units=_all_equal(kernel_of(inner)),
     )
+
+
+def _initializer_of(layer: keras.layers.Layer) -> str:
+    """By its name in Keras. A separable convolution, which has two, is told by its pointwise kernel's."""
+    for kernel in ("kernel", "pointwise", "depthwise"):
+        initializer = getattr(layer, f"{kernel}_initializer", None)
+        if initializer is not None:
+            return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(initializer).__name__).lower()
+    return "initial weights of its own"
 
 
 def _all_equal(kernel: keras.Variable) -> bool:

@@ -13,7 +13,8 @@ import keras
 from kerascnn.data.dataset import drawn_in_turn
 from kerascnn.data.formats import Labels, Pixels
 from kerascnn.recipe import Train
-from kerascnn.training.overfit import IMAGES, Overfit, Watch, drop_dropout, memorise
+from kerascnn.training.overfit import IMAGES, Overfit, Watch, memorise
+from kerascnn.training.randomness import turn_off
 from kerascnn.training.steps import make_steps
 
 # Of 16 images each: with a loss at chance, little beside the short run before them.
@@ -32,7 +33,7 @@ def memorise_a_few(
         labels: integers from 0.
         watch: called after each step with its number, its loss and its accuracy.
     """
-    drop_dropout(network)
+    turn_off(network)
     # Under loss scaling the optimizer that decays is inside.
     inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
     inner.weight_decay = None

@@ -5,8 +5,7 @@ Looking changes nothing: no variable, no moving average of BatchNorm, no random 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from kerascnn.data.formats import Pixels
+from kerascnn.training.randomness import turned_off
 
 # A unit is in the flat part of its activation where the slope is below so much of the steepest.
 FLAT = 0.05
@@ -46,6 +46,9 @@ TRANSPARENT = (
     keras.layers.LayerNormalization,
     keras.layers.GroupNormalization,
     keras.layers.Dropout,
+    keras.layers.GaussianDropout,
+    keras.layers.AlphaDropout,
+    keras.layers.GaussianNoise,
     keras.layers.MaxPooling1D,
     keras.layers.MaxPooling2D,
     keras.layers.MaxPooling3D,
@@ -62,7 +65,7 @@ Node = Any
 class KernelLayer:
     """A convolution or dense layer, with the output to judge it by: that of the activation that follows.
 
-    ``kernel`` is its place among the model's trainable variables.
+    ``kernel`` is its place among the model's trainable variables, ``input`` what enters its first use.
     """
 
     name: str
@@ -90,7 +93,7 @@ def kernel_layers(model: keras.Model) -> list[KernelLayer]:
     """The layers of a functional or sequential model that have a kernel to train, in the order of the model.
 
     Models inside the model are looked into. A separable convolution counts with its pointwise kernel; a layer that is
-    used several times is judged by its last use.
+    used several times is judged by the output of its last use and the input of its first.
     """
     places = {id(variable): place for place, variable in enumerate(model.trainable_variables)}
     nodes = nodes_of(model)
@@ -100,15 +103,15 @@ def kernel_layers(model: keras.Model) -> list[KernelLayer]:
             consumers.setdefault(id(tensor), []).append(node)
     found: dict[int, KernelLayer] = {}
     for node in nodes:
-        place = places.get(id(kernel_of(node.operation)))
+        place = places.get(id(kernel_of(unwrapped(node.operation))))
         if place is not None:
             judged = _judged_by(node, consumers)
             found[place] = KernelLayer(
                 name=node.operation.name,
                 kernel=place,
-                input=node.input_tensors[0],
+                input=found[place].input if place in found else node.input_tensors[0],
                 output=judged.outputs[0],
-                activation=activation_of(judged.operation),
+                activation=activation_of(unwrapped(judged.operation)),
                 layer=node.operation,
             )
     return list(found.values())
@@ -152,6 +155,13 @@ def _through(model: Any, inputs: Any, **_: Any) -> Any:
     return graph._run_through_graph(inputs, operation_fn=inside)
 
 
+def unwrapped(operation: Any) -> Any:
+    """The layer inside a wrapper such as SpectralNormalization, which does the work; any other operation is itself."""
+    while isinstance(operation, keras.layers.Wrapper):
+        operation = operation.layer
+    return operation
+
+
 def kernel_of(operation: Any) -> Any:
     """The kernel that tells of a layer, or None."""
     kernel = getattr(operation, "kernel", None)
@@ -174,23 +184,23 @@ def activation_of(operation: Any) -> str:
 def _judged_by(node: Node, consumers: dict[int, list[Node]]) -> Node:
     """The node whose output tells what a layer passes on: its own, or an activation's after it.
 
-    BatchNorm, dropout and pooling may stand between.
+    BatchNorm, dropout, noise and pooling may stand between.
     """
-    following = node
-    while activation_of(following.operation) == "linear":
+    following, operation = node, unwrapped(node.operation)
+    while activation_of(operation) == "linear":
         after = consumers.get(id(following.outputs[0]), [])
         if len(after) != 1:
             return node
-        following = after[0]
-        if activation_of(following.operation) == "linear" and not isinstance(following.operation, TRANSPARENT):
+        following, operation = after[0], unwrapped(after[0].operation)
+        if activation_of(operation) == "linear" and not isinstance(operation, TRANSPARENT):
             return node
-        if kernel_of(following.operation) is not None or activation_of(following.operation) == "softmax":
+        if kernel_of(operation) is not None or activation_of(operation) == "softmax":
             return node
     return following
 
 
 class Probe:
-    """Looks at what a network's layers make of a few images, as in training but without dropout."""
+    """Looks at what a network's layers make of a few images, as in training but without dropout and noise."""
 
     def __init__(self, layers: Sequence[KernelLayer], pixels: Pixels) -> None:
         """``pixels`` is a batch ``(images, height, width, channels)`` that stays the same."""
@@ -204,7 +214,8 @@ class Probe:
     def look(self) -> Activity:
         """The figures as the network stands now."""
         values = [variable.value for variable in self._model.variables]
-        with _without_dropout(self._model):
+        # Each drawn differently, equal images would differ.
+        with turned_off(self._model):
             table = ops.convert_to_numpy(self._figures(values, self._pixels)).astype(np.float64)
         return Activity(*table)
 
@@ -250,7 +261,7 @@ def _with_spent(nodes: Sequence[Node]) -> list[tuple[Node, list[int]]]:
 
 def _channel_axis(layer: KernelLayer) -> int:
     """Where a layer's output has its channels, counted from the end."""
-    first = getattr(layer.layer, "data_format", None) == "channels_first"
+    first = getattr(unwrapped(layer.layer), "data_format", None) == "channels_first"
     return 1 - len(layer.output.shape) if first else -1
 
 
@@ -286,17 +297,3 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
         compiled = torch.no_grad()(function)
     return compiled
-
-
-@contextmanager
-def _without_dropout(model: keras.Model) -> Iterator[None]:
-    """Dropout would make images differ that don't."""
-    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
-    rates = [layer.rate for layer in layers]
-    for layer in layers:
-        layer.rate = 0.0
-    try:
-        yield
-    finally:
-        for layer, rate in zip(layers, rates, strict=True):
-            layer.rate = rate

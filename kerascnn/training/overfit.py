@@ -24,8 +24,6 @@ from kerascnn.training import backend as backends
 from kerascnn.training import session
 
 if TYPE_CHECKING:
-    import keras
-
     from kerascnn.training.steps import Steps
 
 Verdict = Literal["memorised", "stuck at chance", "learns, but hasn't memorised", "diverged"]
@@ -89,8 +87,8 @@ def overfit(
     """Train a recipe's network on one small batch until it knows it by heart. No run is left.
 
     The network begins as in :func:`kerascnn.train`: first weights of the seed, scaling constants of the whole training
-    split, optimizer, precision. Augmentation, dropout, weight decay, label smoothing, schedule and warm-up are left
-    out: they work against memorising.
+    split, optimizer, precision. Augmentation, dropout, noise, weight decay, label smoothing, schedule and warm-up
+    are left out: they work against memorising.
 
     Args:
         recipe: from :func:`kerascnn.load_recipe`.
@@ -223,11 +221,11 @@ def _too_many(images: int, there: int) -> UsageError:
 def _build(recipe: Recipe, dataset: Dataset, execution: str, tell: Tell) -> tuple[Steps, list[str]]:
     """The network's step as training makes it, but for what works against memorising, which is named."""
     from kerascnn.training.network import initial_model, make_network
+    from kerascnn.training.randomness import turn_off
 
     recipe, set_aside = _without_obstacles(recipe)
     model = initial_model(recipe, constants_of(recipe, dataset), tell)
-    if drop_dropout(model):
-        set_aside.append("dropout")
+    set_aside += turn_off(model)
     if set_aside:
         tell(f"left out, as it works against memorising: {', '.join(set_aside)}")
     else:
@@ -258,13 +256,3 @@ def _without_obstacles(recipe: Recipe) -> tuple[Recipe, list[str]]:
     }
     changed = recipe.model_copy(update={"train": train.model_copy(update=without)})
     return changed, [name for name, there in obstacles.items() if there]
-
-
-def drop_dropout(model: keras.Model) -> bool:
-    """Set the rate of every dropout in a model to 0; whether there was any."""
-    from keras import layers
-
-    found = [layer for layer in model._flatten_layers() if isinstance(layer, layers.Dropout) and layer.rate > 0]
-    for layer in found:
-        layer.rate = 0.0
-    return bool(found)
