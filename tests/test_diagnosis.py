@@ -448,7 +448,8 @@ def test_an_ensemble_learns_one_batch_by_heart(keras: Any, clothes: Any) -> None
     found = kerascnn.diagnose(mean_of_two(keras), images, mixed_up, steps=100)
     assert found.findings[0].rule == "labels"
     assert found.one_batch is not None
-    assert found.one_batch.memorised
+    # A second softmax, of values from 0 to 1, would come no lower than ln(1 + 9 / e) = 1.46.
+    assert found.one_batch.loss < 0.5
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
