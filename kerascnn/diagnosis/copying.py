@@ -74,7 +74,7 @@ def ending_in_logarithm(network: keras.Model) -> keras.Model:
     return keras.Model(network.inputs, _Logarithm()(network.outputs[0]))
 
 
-class _Logarithm(keras.layers.Layer):  # type: ignore[misc]
+class _Logarithm(keras.layers.Layer):
     """In float32, and cut off where Keras's loss cuts off, which takes a gradient away where the model's is."""
 
     def __init__(self) -> None:
