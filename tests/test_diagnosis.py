@@ -483,6 +483,83 @@ def test_a_loss_that_takes_logits_for_probabilities_is_warned_of(keras: Any, clo
     assert kerascnn.diagnose(model, *clothes, steps=3, loss=fitting).findings == ()
 
 
+def mean_of_two(keras: Any) -> Any:
+    """An ensemble: there are softmaxes, and none at the end."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+
+    def member() -> Any:
+        return keras.Sequential([layers.Flatten(), layers.Dense(32, "relu"), layers.Dense(10, "softmax")])
+
+    # Layers of different names: on torch, Keras's own training lets the gradients of some that share one add up.
+    inputs = layers.Input((14, 14, 1))
+    return keras.Model(inputs, layers.Average()([member()(inputs), member()(inputs)]))
+
+
+def mean_of_places(keras: Any) -> Any:
+    layers = keras.layers
+    keras.utils.set_random_seed(0)
+    convolution = layers.Conv2D(10, 3, activation="softmax")
+    return keras.Sequential([layers.Input((14, 14, 1)), convolution, layers.GlobalAveragePooling2D()])
+
+
+def softmax_of_ones_own(keras: Any) -> Any:
+    def shares(x: Any) -> Any:
+        return keras.ops.exp(x) / keras.ops.sum(keras.ops.exp(x), axis=1, keepdims=True)
+
+    return keras.Sequential([network(keras), keras.layers.Lambda(shares)])
+
+
+@pytest.mark.parametrize("make", [mean_of_two, mean_of_places, softmax_of_ones_own])
+def test_probabilities_without_a_softmax_at_the_end_are_trained_as_keras_trains_them(
+    keras: Any, clothes: Any, make: Any
+) -> None:
+    images, labels = (one[:32] for one in clothes)
+    model = make(keras)
+    model.compile(keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy")
+    before = model.get_weights()
+    found = kerascnn.diagnose(model, images, labels, steps=5, batch_size=32)
+    assert "loss and output" not in [one.rule for one in found.findings]
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+    assert found.losses == pytest.approx([float(model.train_on_batch(images, labels)) for _ in range(5)], rel=1e-3)
+    from_logits = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    found = kerascnn.diagnose(model, images, labels, steps=1, loss=from_logits)
+    assert "loss and output" in [one.rule for one in found.findings]
+
+
+def test_an_ensemble_learns_one_batch_by_heart(keras: Any, clothes: Any) -> None:
+    images, labels = clothes
+    mixed_up = np.random.default_rng(0).permutation(labels)
+    found = kerascnn.diagnose(mean_of_two(keras), images, mixed_up, steps=100)
+    assert found.findings[0].rule == "labels"
+    assert found.one_batch is not None
+    # A second softmax, of values from 0 to 1, would come no lower than ln(1 + 9 / e) = 1.46.
+    assert found.one_batch.loss < 0.5
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_rounded_probabilities_are_probabilities_too(keras: Any, clothes: Any, policy: str) -> None:
+    logits = network(keras, dtype=policy)
+    layers = keras.layers
+    x = layers.Dense(2, activation="softmax", dtype=policy)(logits.layers[-1].input)
+    model = keras.Model(logits.inputs, layers.Average(dtype=policy)([x, x]))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    images, labels = clothes
+    found = kerascnn.diagnose(model, images, labels % 2, steps=3)
+    assert found.findings == ()
+    assert np.isfinite(found.losses).all()
+
+
+def test_a_saved_ensemble_is_the_same_one(keras: Any, clothes: Any, tmp_path: Path) -> None:
+    model = mean_of_two(keras)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    found = kerascnn.diagnose(model, *clothes, steps=3)
+    model.save(tmp_path / "ensemble.keras")
+    again = kerascnn.diagnose(keras.models.load_model(tmp_path / "ensemble.keras"), *clothes, steps=3)
+    assert again.losses == pytest.approx(found.losses, rel=1e-5)
+    assert again.findings == found.findings == ()
+
+
 def test_what_is_no_model_is_refused_on_the_backend_that_is_chosen(backend: str) -> None:
     """It is the first in its process that imports Keras, which would take TensorFlow."""
     program = (

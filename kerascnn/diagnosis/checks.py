@@ -17,6 +17,8 @@ MOST_IMAGES = 2000
 FEWEST_IMAGES = 100
 COARSE = 8
 MOST_FEATURES = 256
+# The sum of an image's probabilities may be off by so much: bfloat16 rounds each by up to 0.4 %.
+SUM_OFF = 5e-3
 
 Array = NDArray[Any]
 
@@ -73,9 +75,19 @@ def _coarse(images: Array) -> Array:
 def mixing(network: keras.Model, images: Array) -> float:
     """How much the first image's logits change, of their size, when all of its batch are copies of it."""
     alone = np.repeat(images[:1], len(images), axis=0)
-    here, there = (
-        np.asarray(ops.convert_to_numpy(ops.stop_gradient(network(ops.convert_to_tensor(batch), training=False))))[0]
-        for batch in (images, alone)
-    )
+    here, there = (_answers(network, batch)[0] for batch in (images, alone))
     size = float(np.abs(here).max())
     return float(np.abs(here - there).max()) / size if size > 0 else 0.0
+
+
+def gives_probabilities(network: keras.Model, images: Array) -> bool:
+    """Whether the outputs for these images are all probabilities, however the network comes by them."""
+    answers = _answers(network, images)
+    sums = answers.sum(axis=1)
+    return bool(np.isfinite(sums).all() and (answers >= 0).all() and (np.abs(sums - 1) < SUM_OFF).all())
+
+
+def _answers(network: keras.Model, images: Array) -> Array:
+    """The outputs in inference mode."""
+    outputs = network(ops.convert_to_tensor(images), training=False)
+    return np.asarray(ops.convert_to_numpy(ops.stop_gradient(outputs)), np.float64)

@@ -67,6 +67,26 @@ def trainable_copy(model: keras.Model, shape: tuple[int, ...], seed: int) -> tup
     return _ending_in_logits(graph)
 
 
+def ending_in_logarithm(network: keras.Model) -> keras.Model:
+    """The same network on the logarithm of its probabilities.
+
+    These are logits: a softmax gives the probabilities back, and the cross-entropy over it is theirs.
+    """
+    return keras.Model(network.inputs, _Logarithm()(network.outputs[0]))
+
+
+class _Logarithm(keras.layers.Layer):
+    """In float32, and cut off where Keras's loss cuts off, which takes a gradient away where the model's is."""
+
+    def __init__(self) -> None:
+        # No layer of somebody's has this name.
+        super().__init__(name="kerascnn_logarithm", dtype="float32")
+
+    def call(self, probabilities: Any) -> Any:
+        least = keras.config.epsilon()
+        return ops.log(ops.clip(probabilities, least, 1 - least))
+
+
 def check_kind(model: keras.Model) -> None:
     """Tell what can be followed and trained, before anything is copied.
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from kerascnn.data.batches import random_for
 from kerascnn.data.formats import Labels
 from kerascnn.diagnosis.architecture import Architecture, read_architecture
-from kerascnn.diagnosis.checks import label_score, mixing
-from kerascnn.diagnosis.copying import check_kind, randomness_put_back, trainable_copy
+from kerascnn.diagnosis.checks import gives_probabilities, label_score, mixing
+from kerascnn.diagnosis.copying import check_kind, ending_in_logarithm, randomness_put_back, trainable_copy
 from kerascnn.diagnosis.findings import Finding, find
 from kerascnn.diagnosis.measures import MEASURES
 from kerascnn.diagnosis.one_batch import memorise_a_few
@@ -72,6 +72,10 @@ def examine(
         # A model that isn't built has no weights yet: those of its copy are the first ones.
         drawn = None if model.built else [ops.convert_to_numpy(variable.value) for variable in network.weights]
         labels = _labels(y, images, network)
+        # Such as the mean of several softmaxes, which no layer at the end tells of.
+        probabilities = not softmax and gives_probabilities(network, _few(images))
+        if probabilities:
+            network = ending_in_logarithm(network)
         chosen = random_for(seed, 0).permutation(len(images))[: max(steps * batch_size, FEWEST_IMAGES)]
         images, labels = images[chosen], labels[chosen]
         if len(np.unique(labels)) == 1:
@@ -89,7 +93,7 @@ def examine(
             warm_up_steps=recipe.train.warm_up.steps if recipe is not None else _warm_up_steps(copy),
             label_score=label_score(images, labels, classes),
             mixing=mixing(network, _few(images)),
-            misfit=_misfit(model, loss, softmax),
+            misfit=_misfit(model, loss, softmax or probabilities),
         )
         schedule = LearningRate(recipe.train, total_steps) if recipe is not None else None
         run = _ShortRun(network, copy, record, recipe, schedule, listener)
@@ -98,6 +102,8 @@ def examine(
         if not by_heart or record.diverged or (found.healthy and not found.undecided):
             return found
         untrained, _ = trainable_copy(model, images.shape[1:], seed)
+        if probabilities:
+            untrained = ending_in_logarithm(untrained)
         if drawn is not None:
             untrained.set_weights(drawn)
         with tensorflow_left_alone():
@@ -308,8 +314,8 @@ def _warm_up_steps(optimizer: keras.optimizers.Optimizer) -> int:
     return int(getattr(getattr(optimizer, "_learning_rate", None), "warmup_steps", None) or 0)
 
 
-def _misfit(model: keras.Model, asked: Any, softmax: bool) -> bool:
-    """Whether a loss takes the model's logits for probabilities, or its softmax for logits."""
+def _misfit(model: keras.Model, asked: Any, probabilities: bool) -> bool:
+    """Whether a loss takes the model's logits for probabilities, or its probabilities for logits."""
     if asked is None:
         asked = getattr(model, "loss", None) if getattr(model, "compiled", False) else None
     if isinstance(asked, dict):
@@ -327,7 +333,7 @@ def _misfit(model: keras.Model, asked: Any, softmax: bool) -> bool:
     from_logits = getattr(asked, "from_logits", None)
     if from_logits is None:
         from_logits = getattr(asked, "_fn_kwargs", {}).get("from_logits", False)
-    return bool(from_logits) == softmax
+    return bool(from_logits) == probabilities
 
 
 CROSS_ENTROPIES = (
