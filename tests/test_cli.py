@@ -610,6 +610,32 @@ def test_one_backend_imports_no_other(backend: str) -> None:
 
 
 @pytest.mark.backend
+def test_a_command_does_without_matplotlib_and_a_session_has_it(backend: str, tmp_path: Path) -> None:
+    """Keras imports it for galleries of its own, where it is installed; here a stand-in says that it was."""
+    (tmp_path / "matplotlib").mkdir()
+    (tmp_path / "matplotlib" / "__init__.py").write_text("patches = None")
+    (tmp_path / "matplotlib" / "pyplot.py").write_text("")
+    program = (
+        "import sys\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from kerascnn.cli import main\n"
+        "sys.argv = ['kerascnn', 'models']\n"
+        "if {command}:\n    try:\n        main()\n    except SystemExit:\n        pass\n"
+        "from kerascnn.training.backend import activate\n"
+        f"activate({backend!r})\n"
+        "print('matplotlib.pyplot' in sys.modules)\n"
+        "import matplotlib.pyplot\n"
+    )
+    imported = [
+        subprocess.run(
+            [sys.executable, "-c", program.format(command=command)], capture_output=True, text=True, check=True
+        ).stdout.splitlines()[-1]
+        for command in (True, False)
+    ]
+    assert imported == ["False", "True"]
+
+
+@pytest.mark.backend
 def test_who_compiles_gets_the_compiler_and_the_same_draws(backend: str) -> None:
     """Torch's compiler isn't imported for Keras, which would have it leave the draw of its seeds alone."""
     if backend != "torch":

@@ -1166,9 +1166,3 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(keras: Any) -> None:
     assert again.state == "finished"
     assert any(newest.name in event["message"] for event in events_of(run.path, "warning"))
     assert differences(read_checkpoint(newest), whole) == []
-
-
-def test_numbers_that_a_processor_is_slow_with_are_zero_on_every_core(keras: Any) -> None:
-    """A network that knows its batch by heart has gradients of 1e-38 and less, each of which costs a CPU ten others."""
-    tiny = keras.ops.convert_to_tensor(np.full(2**20, 1e-20, np.float32))
-    assert not keras.ops.convert_to_numpy(tiny * tiny).any()

@@ -118,8 +118,14 @@ def _used(arguments: list[str]) -> Iterable[str]:
     return [next((argument for argument in arguments if not argument.startswith("-")), "")]
 
 
+is_the_process = False
+"""Whether this process is a command, and not somebody's Python session that has settings of its own."""
+
+
 def main() -> None:
     """Run the command; an error of ours is one sentence and its exit code."""
+    global is_the_process
+    is_the_process = True
     for stream in (sys.stdout, sys.stderr):
         # What an old code page lacks (bars, dashes) becomes a question mark rather than a traceback.
         if isinstance(stream, io.TextIOWrapper):

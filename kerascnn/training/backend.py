@@ -137,22 +137,6 @@ def activate(backend: str, device: str = "auto") -> None:
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
     _make_repeatable(backend)
-    if backend == "torch":
-        _flush_denormals()
-
-
-def _flush_denormals() -> None:
-    """Let torch take numbers below 1e-38 for zero on the CPU, as TensorFlow and JAX do.
-
-    A processor reckons with them many times as slowly, and gradients come to be so small: a step of VGG16 on a batch
-    that it knew by heart took 76 s in place of 4.3.
-    """
-    import numpy as np
-    import torch
-
-    # NumPy below 2.4 wonders aloud at such a processor when it first describes a type.
-    np.finfo(np.float32), np.finfo(np.float64)
-    torch.set_flush_denormal(True)
 
 
 def check_process(backend: str, device: str = "auto") -> None:

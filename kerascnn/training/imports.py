@@ -18,10 +18,10 @@ def without_idle_imports(backend: str) -> Iterator[None]:
 
     JAX is for a callback, 112 MB and 0.7 s of processor time. Torch's compiler, 2 s, is there to be told of two
     functions that it has to leave alone; nobody compiles here. Matplotlib, 0.9 s, is for Keras's own galleries, which
-    only the program may do without: a Python session may want them.
+    only a command may do without: a Python session may want them.
     """
     hidden = [] if backend == "jax" else ["jax"]
-    if "kerascnn.cli" in sys.modules:
+    if in_a_command():
         hidden.append("matplotlib")
     # None is Python's own mark of a module that can't be imported.
     placed: dict[str, Any] = dict.fromkeys(hidden)
@@ -35,6 +35,11 @@ def without_idle_imports(backend: str) -> Iterator[None]:
         for name, module in placed.items():
             if sys.modules.get(name, module) is module:
                 sys.modules.pop(name, None)
+
+
+def in_a_command() -> bool:
+    """Whether the process is a command of ours, with nobody's settings to keep."""
+    return bool(getattr(sys.modules.get("kerascnn.cli"), "is_the_process", False))
 
 
 COMPILER = "torch._dynamo"
