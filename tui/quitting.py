@@ -12,7 +12,7 @@ from kerascnn.lecture.argument import the_argument
 from kerascnn.lecture.folder import LectureFolder
 from kerascnn.runs.control import ask, make_command
 from tui.reading.digest import Digest, look_at
-from tui.starting.launch import stop_lecture
+from tui.starting import launch
 
 if TYPE_CHECKING:
     from kerascnn.runs.directory import Run
@@ -125,7 +125,7 @@ def _stop_start(start: Start) -> str:
 
 def _stop_lecture(folder: LectureFolder, pid: int) -> str:
     try:
-        stop_lecture(folder, pid)
+        launch.stop_lecture(folder, pid)
     except KerascnnError as error:
         return str(error)
     return "asked to stop, saving a checkpoint first: the lecture"
