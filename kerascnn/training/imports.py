@@ -11,6 +11,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+COMPILER = "torch._dynamo"
+
 
 @contextmanager
 def without_idle_imports(backend: str) -> Iterator[None]:
@@ -40,9 +42,6 @@ def without_idle_imports(backend: str) -> Iterator[None]:
 def in_a_command() -> bool:
     """Whether the process is a command of ours, with nobody's settings to keep."""
     return bool(getattr(sys.modules.get("kerascnn.cli"), "is_the_process", False))
-
-
-COMPILER = "torch._dynamo"
 
 
 class _CompilerLater(ModuleType):
