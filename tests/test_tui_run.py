@@ -34,7 +34,7 @@ from tui.reading.digest import Digest
 from tui.reading.story import RunStory
 from tui.screens.asking import AskNumber
 from tui.screens.dialogs import Question
-from tui.screens.run import RunScreen
+from tui.screens.run import LINES_OF_A_WORD, RunScreen
 from tui.settings import Settings
 from tui.widgets import layers as layer_table
 from tui.widgets.chart import Chart
@@ -214,6 +214,26 @@ async def test_the_keys_of_the_charts(tmp_path: Path) -> None:
         assert app.cleared == 2, "each time, what was said before"
         await press(pilot, "escape")
         assert app.cleared == 3, "it doesn't stay over the screen that comes next"
+
+
+async def test_the_axis_of_a_network_that_does_not_learn_tells_its_losses_apart(tmp_path: Path) -> None:
+    steps = [step(number, loss=2.3022 + 0.0001 * (number % 5)) for number in range(1, 41)]
+    app = host(record(tmp_path / "run", [*started(), *steps]))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        labels = [line[1:7].strip() for line in screen_text(app).splitlines()[2:10] if line[1] != " "]
+        assert labels[:2] == ["2.3026", "2.3024"]
+
+
+async def test_a_cursor_begins_in_sight(tmp_path: Path) -> None:
+    app = host(record(tmp_path / "run", whole_run()))
+    async with app.run_test(size=(120, 40)) as pilot:
+        chart = app.screen.query(Chart).first()
+        await press(pilot, "z", "c")
+        assert (chart.picture.left, chart.picture.right) == (30, 90)
+        assert chart.picture.cursor == 90
+        await press(pilot, "c", "0", "c")
+        assert chart.picture.cursor == 120
 
 
 async def test_the_mouse_points_zooms_and_pans(tmp_path: Path) -> None:
@@ -409,7 +429,10 @@ async def test_a_live_run_grows_on_the_screen(tmp_path: Path) -> None:
         disown(run)
         await ticked(app, pilot)
         assert "✗ killed" in screen_text(app)
-        assert "r goes on from the last checkpoint" in screen_text(app)
+        assert "gone without a word, before its first checkpoint" in screen_text(app)
+        append(run, ev.CheckpointWritten(time=BEGAN + 30, file="", step=20, bytes=1, seconds=1, reason="epoch"))
+        await ticked(app, pilot)
+        assert "gone without a word; r goes on from the last checkpoint" in screen_text(app)
 
 
 async def test_a_run_of_another_machine_is_followed_and_not_called_killed(tmp_path: Path) -> None:
@@ -720,6 +743,50 @@ async def test_a_finished_run_is_told_again(tmp_path: Path, monkeypatch: pytest.
         assert "step 120/120   ✓ finished" in screen_text(app)
         assert replay.speed == 8
         assert "replayed 2:06/2:06 at 8 times its speed" in screen_text(app)
+
+
+async def test_a_replay_tells_how_long_its_phases_took_then(tmp_path: Path) -> None:
+    clock = Clock()
+    clock.now = BEGAN + 1e6
+    app = host(record(tmp_path / "run", whole_run()), clock=clock, replay=True)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await app.workers.wait_for_complete()
+        # At 4 times its speed, two seconds after its beginning and one after that of the phase.
+        clock.now += 0.5
+        await ticked(app, pilot)
+        assert "▶ importing 1 s" in screen_text(app)
+
+
+async def test_a_replay_begins_in_sight_and_tells_its_speed_beside_the_figures(tmp_path: Path) -> None:
+    clock = Clock()
+    app = host(record(tmp_path / "run", whole_run()), clock=clock)
+    async with app.run_test(size=(80, 24)) as pilot:
+        chart = app.screen.query(Chart).first()
+        await press(pilot, "z", "end", "space")
+        await app.workers.wait_for_complete()
+        clock.now += 10
+        await ticked(app, pilot)
+        assert (chart.picture.left, chart.picture.right) == (0, 36)
+        figures = str(app.screen.query_one("#figures").render())
+        assert " left" in figures
+        assert figures.endswith("  replay 0:40/2:06 4x")
+
+
+async def test_a_finding_is_told_to_its_end_where_a_line_is_too_short(tmp_path: Path) -> None:
+    cause = "raw pixels: what enters block1_conv1 is as large as 255, where the initial weights expect values near 1"
+    found = recorded.finding(20).model_copy(update={"symptom": "unscaled input", "cause": cause})
+    run = record(tmp_path / "run", [*started(), *(step(number) for number in range(1, 21)), found])
+    own(run)
+    app = host(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        told = " ".join(screen_text(app).split())
+        assert f"unscaled input: {cause} (step 20; f goes there)" in told
+        app.opened.story.findings[-1] = found.model_copy(update={"cause": "why " * 100})  # type: ignore[union-attr]
+        await press(pilot, "f")
+        word = app.screen.query_one("#word")
+        assert word.size.height == LINES_OF_A_WORD
+        assert str(word.render()).rstrip().endswith("…")
 
 
 async def test_a_run_that_goes_on_after_its_replay_is_followed(tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ KEYS_MORE = ("chart.log", "chart.smoothing", "chart.axis")
 # Of each tick, so much at most is spent on reading.
 READ_BUDGET_S = 0.05
 SAMPLE_EVERY_TICKS = 8
+# What a finding or a failure tells takes a line or two; a longer one leaves the curves their room.
+LINES_OF_A_WORD = 3
 
 
 class RunScreen(ChartedScreen):
@@ -110,7 +112,7 @@ class RunScreen(ChartedScreen):
         yield Charts(ascii_only=ascii_only, id="charts")
         yield LayerTable(ascii_only=ascii_only, id="layers")
         yield TwoEnds(ascii_only=ascii_only, id="figures")
-        yield TwoEnds(ascii_only=ascii_only, id="word")
+        yield TwoEnds(ascii_only=ascii_only, most_lines=LINES_OF_A_WORD, id="word")
         yield LogTail(ascii_only=ascii_only, id="log")
         yield KeyLine()
 
@@ -215,7 +217,9 @@ class RunScreen(ChartedScreen):
         dataset = started.dataset if started else self._recipe.dataset if self._recipe else ""
         backend = started.backend if started else str(self.run.environment().get("backend", ""))
         left = status.plain(status.headline(name or self.run.name, dataset, backend), ascii_only=ascii_only)
-        phase = status.phase(story, state, self._clock())
+        replaying = self.replay is not None and not self.replay.done
+        now = self.replay.now if self.replay is not None and replaying else self._clock()
+        phase = status.phase(story, state, now)
         now = f"{status.glyph(state, ascii_only=ascii_only)} {phase}"
         rights = [Content("   ".join(filter(None, (told, now)))) for told in status.progress(story)]
         self.query_one("#head", TwoEnds).show(Content.assemble((left, "bold")), *rights)
@@ -223,7 +227,7 @@ class RunScreen(ChartedScreen):
         if self._cursor_step is not None:
             parts.insert(0, f"at step {self._cursor_step:,}")
         line = status.plain(" · ".join(parts), ascii_only=ascii_only)
-        self.query_one("#figures", TwoEnds).show(Content(line), Content(self._replay_words()))
+        self.query_one("#figures", TwoEnds).show(Content(line), *map(Content, self._replay_words()))
         self._tell_word(state, ascii_only=ascii_only)
         self._tell_keys(state)
 
@@ -254,13 +258,14 @@ class RunScreen(ChartedScreen):
         asked = status.plain(f"asked: {asked} …", ascii_only=ascii_only) if asked else ""
         self.query_one("#word", TwoEnds).show(content, Content.styled(asked, "bold"))
 
-    def _replay_words(self) -> str:
+    def _replay_words(self) -> list[str]:
+        """How far a replay is, then the same in fewer words."""
         replay = self.replay
         if replay is None:
-            return ""
+            return []
         told = f"{_clock_time(replay.position_s)}/{_clock_time(replay.length_s)}"
         doing = "replayed" if replay.done else "replay" if replay.playing else "replay held"
-        return f"{doing} {told} at {replay.speed} times its speed"
+        return [f"{doing} {told} at {replay.speed} times its speed", f"{doing} {told} {replay.speed}x"]
 
     def on_charts_cursor_moved(self, message: Charts.CursorMoved) -> None:
         """Layers, figures and log follow the cursor."""
