@@ -28,6 +28,7 @@ from tests.recorded import BEGAN, append, asked_of, disown, own, record, started
 from tests.screen_host import Clock, Host, host, press, tick, ticked
 from tests.screens import SIZES, screen_text
 from tui.demo import RECORDING, demo_run
+from tui.drawing.colors import color_of
 from tui.drawing.glyphs import STATES
 from tui.reading import status
 from tui.reading.digest import Digest
@@ -36,6 +37,7 @@ from tui.screens.asking import AskNumber
 from tui.screens.dialogs import Question
 from tui.screens.run import LINES_OF_A_WORD, RunScreen
 from tui.settings import Settings
+from tui.themes import THEMES
 from tui.widgets import layers as layer_table
 from tui.widgets.chart import Chart
 from tui.widgets.layers import LayerTable, write_figure
@@ -223,6 +225,20 @@ async def test_the_axis_of_a_network_that_does_not_learn_tells_its_losses_apart(
         await pilot.pause()
         labels = [line[1:7].strip() for line in screen_text(app).splitlines()[2:10] if line[1] != " "]
         assert labels[:2] == ["2.3026", "2.3024"]
+
+
+async def test_the_legend_has_the_colours_of_the_curves_when_the_theme_changes(tmp_path: Path) -> None:
+    app = host(record(tmp_path / "run", whole_run()))
+    async with app.run_test(size=(120, 40)) as pilot:
+        chart = app.screen.query(Chart).first()
+        await pilot.pause()
+        for theme in THEMES:
+            app.register_theme(theme)
+        for theme in ("dark", "light"):
+            app.theme = theme
+            await pilot.pause()
+            for ink in ("train", "validation"):
+                assert color_of(ink, app.theme_variables).hex in str(chart.border_title), (theme, ink)
 
 
 async def test_a_cursor_begins_in_sight(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from textual import events
 from textual.content import Content
 from textual.message import Message
 from textual.strip import Strip
+from textual.theme import Theme
 from textual.widget import Widget
 
 from kerascnn.wording import duration
@@ -112,6 +113,13 @@ class Chart(Widget, can_focus=True):
         self._plot_left = 0
         self._dragged_from: int | None = None
         self._dragged = False
+
+    def on_mount(self) -> None:
+        """The legend has the colours of the curves, whichever theme they are of."""
+        self.app.theme_changed_signal.subscribe(self, self._dress_legend)
+
+    def _dress_legend(self, _: Theme) -> None:
+        self.border_title = self._legend()
 
     @property
     def picture(self) -> Picture:

@@ -45,7 +45,7 @@ class TwoEnds(Widget):
         room = width - self._left.cell_length - 2
         fitting = (right for right in self._rights if right.cell_length <= room)
         right = next(fitting, self._rights[-1] if self._rights else Content("")).truncate(width)
-        room = max(width - right.cell_length - 2, 0)
+        room = max(width - right.cell_length - 2, 0) if right.cell_length else width
         lines = self._left.wrap(room) if self._most_lines > 1 and room else [self._left]
         kept = lines[: self._most_lines]
         # What has no line is told by the last one's ellipsis.
