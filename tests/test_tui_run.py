@@ -647,6 +647,22 @@ async def test_more_epochs_are_noted_for_a_run_that_has_ended(tmp_path: Path) ->
         await press(pilot, "enter")
         assert asked_of(run) == [("extend", 2)]
         assert app.said == ["noted: extend 2; r goes on with the run and does it"]
+        assert "r resume" in screen_text(app)
+        await press(pilot, "r")
+        assert [told.path for told in app.to_resume] == [run.path]
+
+
+async def test_a_run_that_has_all_its_epochs_is_gone_on_with_when_more_are_asked_for(tmp_path: Path) -> None:
+    run = record(tmp_path / "run", whole_run())
+    app = host(run)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        assert "resume" not in screen_text(app).splitlines()[-1]
+        await press(pilot, "r")
+        assert app.to_resume == []
+        assert app.said == ["all 3 epochs are done; e adds more"]
+        # From a command line, say.
+        control.ask(run, control.make_command("extend", 1))
         await press(pilot, "r")
         assert [told.path for told in app.to_resume] == [run.path]
 
@@ -677,7 +693,7 @@ async def test_a_run_whose_checkpoints_were_removed_is_told_again_but_not_gone_o
         (run.checkpoints / "step-000000120.safetensors").touch()
         clock.now += 1000
         await ticked(app, pilot)
-        assert "resume" in screen_text(app).splitlines()[-1]
+        assert "e epochs" in screen_text(app).splitlines()[-1]
 
 
 async def test_a_kill_asks_and_kills_only_whom_it_asked_about(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from tui.widgets.log import LogTail
 TICK_S = 0.25
 KEYS_LIVE = ("run.pause", "run.stop", "run.learning_rate", "run.extend")
 KEYS_ENDED = ("run.resume", "run.replay", "run.extend")
+KEYS_FINISHED = ("run.replay", "run.extend")
 KEYS_CLOSED = ("run.replay",)
 KEYS_REPLAY = ("run.replay", "run.slower", "run.faster")
 KEYS_LOOK = ("chart.cursor", "chart.zoom_in", "chart.describe", "screen.back")
@@ -233,7 +234,9 @@ class RunScreen(ChartedScreen):
 
     def _tell_keys(self, state: str) -> None:
         replaying = self.replay is not None and not self.replay.done
-        ended = KEYS_CLOSED if self._is_closed() else KEYS_ENDED
+        more_asked = any(command.command == "extend" for command in self._asked.values())
+        ended = KEYS_FINISHED if state == "finished" and not more_asked else KEYS_ENDED
+        ended = KEYS_CLOSED if self._is_closed() else ended
         first: Sequence[str | tuple[str, str]] = KEYS_REPLAY if replaying else ended
         if self._owner is not None:
             first = (("run.pause", "go on"), *KEYS_LIVE[1:]) if state == "paused" else KEYS_LIVE
@@ -373,6 +376,16 @@ class RunScreen(ChartedScreen):
 
         return self._owner is None and self._checkpointed and not list_checkpoints(self.run.checkpoints)
 
+    def _has_all_its_epochs(self) -> bool:
+        """Whether who goes on with the run would find nothing to do, also by what others have asked of it."""
+        try:
+            lines = self.run.control_file.read_bytes().splitlines()
+        except OSError:
+            lines = []
+        asked = [command for command in map(control.parse_command, lines) if command is not None]
+        more = any(command.command == "extend" and command.id not in self.story.confirmed for command in asked)
+        return self.state == "finished" and not more
+
     def _tell_closed(self) -> None:
         self.notify("the checkpoints of this run were removed, so nothing can go on with it", severity="warning")
 
@@ -445,6 +458,9 @@ class RunScreen(ChartedScreen):
             return
         if self._is_closed():
             self._tell_closed()
+            return
+        if self._has_all_its_epochs():
+            self.notify(f"all {self.story.pace.epochs} epochs are done; e adds more", timeout=4)
             return
         if self.replay is not None:
             self.replay = None
