@@ -218,9 +218,8 @@ class RunScreen(ChartedScreen):
         dataset = started.dataset if started else self._recipe.dataset if self._recipe else ""
         backend = started.backend if started else str(self.run.environment().get("backend", ""))
         left = status.plain(status.headline(name or self.run.name, dataset, backend), ascii_only=ascii_only)
-        replaying = self.replay is not None and not self.replay.done
-        now = self.replay.now if self.replay is not None and replaying else self._clock()
-        phase = status.phase(story, state, now)
+        told_at = self.replay.now if self.replay is not None and not self.replay.done else self._clock()
+        phase = status.phase(story, state, told_at)
         now = f"{status.glyph(state, ascii_only=ascii_only)} {phase}"
         rights = [Content("   ".join(filter(None, (told, now)))) for told in status.progress(story)]
         self.query_one("#head", TwoEnds).show(Content.assemble((left, "bold")), *rights)
@@ -235,7 +234,7 @@ class RunScreen(ChartedScreen):
     def _tell_keys(self, state: str) -> None:
         replaying = self.replay is not None and not self.replay.done
         more_asked = any(command.command == "extend" for command in self._asked.values())
-        ended = KEYS_FINISHED if state == "finished" and not more_asked else KEYS_ENDED
+        ended: Sequence[str] = KEYS_FINISHED if state == "finished" and not more_asked else KEYS_ENDED
         ended = KEYS_CLOSED if self._is_closed() else ended
         first: Sequence[str | tuple[str, str]] = KEYS_REPLAY if replaying else ended
         if self._owner is not None:
