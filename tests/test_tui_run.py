@@ -445,7 +445,7 @@ async def test_a_live_run_grows_on_the_screen(tmp_path: Path) -> None:
         disown(run)
         await ticked(app, pilot)
         assert "✗ killed" in screen_text(app)
-        assert "gone without a word, before its first checkpoint" in screen_text(app)
+        assert "gone without a word; r begins again: there is no checkpoint yet" in screen_text(app)
         append(run, ev.CheckpointWritten(time=BEGAN + 30, file="", step=20, bytes=1, seconds=1, reason="epoch"))
         await ticked(app, pilot)
         assert "gone without a word; r goes on from the last checkpoint" in screen_text(app)
