@@ -197,8 +197,10 @@ async def test_a_terminal_that_grows_under_another_screen_isnt_too_small_any_mor
         assert isinstance(app.screen, TooSmall)
         app.post_message(OpenRun(run))
         await settled(app, pilot)
-        assert isinstance(app.screen, RunScreen)
+        assert isinstance(app.screen, TooSmall), "also of a run that comes over what was told before"
         await pilot.resize_terminal(120, 40)
+        await settled(app, pilot)
+        assert isinstance(app.screen, RunScreen)
         await pilot.press("escape")
         await settled(app, pilot)
         assert isinstance(app.screen, ZooScreen)
