@@ -48,7 +48,7 @@ async def test_progress_is_reported_line_by_line_and_the_priority_is_lower(
     ("text", "told"),
     [
         ("sys.exit(3)", "exit code 3"),
-        ("sys.stderr.write('first\\nkerascnn: second\\nthird\\n'); sys.exit(1)", "^second$"),
+        ("sys.stderr.write('first\\nkerascnn: no data:\\n  why\\n'); sys.exit(1)", "^no data:\nwhy$"),
         ("sys.stderr.write('Traceback\\nBoomError: boom'); sys.exit(1)", "^BoomError: boom$"),
         ("print('no JSON')", "expected the run's directory"),
     ],

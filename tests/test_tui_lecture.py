@@ -409,6 +409,7 @@ async def test_a_new_folder_is_begun_as_quick_or_full(tmp_path: Path) -> None:
             assert "t train, quick" in text
             await seen(app, pilot, "q")
             assert not started, "q is for quitting"
+            await seen(app, pilot, "a")
             await seen(app, pilot, key)
         backend = started[0][0][5]
         assert started[0][0] == [

@@ -59,6 +59,23 @@ async def test_an_overlay_by_epoch_with_a_cursor_names_the_values(tmp_path: Path
         assert not isinstance(app.screen, OverlayScreen)
 
 
+async def test_runs_of_one_network_are_named_as_the_runs_list_them(tmp_path: Path) -> None:
+    names = [f"20261130-14462{number}-{number}d85" for number in range(5)]
+    app = Host(OverlayScreen([record(tmp_path / name, whole_run()) for name in names], tick_s=None))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        text = screen_text(app)
+        assert "● 0d85  ■ 1d85  ▲ 2d85  ◆ 3d85  ▼ 4d85" in text
+        assert "4 of 5 runs: no room for more" in text
+        states = next(line for line in text.splitlines() if line.startswith("│state"))
+        assert states.strip("│").split() == ["state", *["finished"] * 4]
+        await pilot.resize_terminal(120, 40)
+        await pilot.pause()
+        text = screen_text(app)
+        assert "no room for more" not in text
+        assert text.count("▼ 4d85") == 3, "in both legends and over its column"
+
+
 async def test_an_overlay_of_what_is_no_run_says_so(tmp_path: Path) -> None:
     app = Host(OverlayScreen([record(tmp_path / "run", whole_run()), Run(tmp_path / "nowhere")], tick_s=None))
     async with app.run_test(size=(160, 40)) as pilot:

@@ -175,6 +175,35 @@ def test_numbers_are_short(value: float, written: str) -> None:
     assert plotting.number(value) == written
 
 
+@pytest.mark.parametrize(
+    ("places", "written"),
+    [
+        ([0.5, 1, 1.5], ["0.5", "1", "1.5"]),
+        ([0, 2000, 4000], ["0", "2,000", "4,000"]),
+        ([1e-5, 1e-3, 0.1, 10], ["1e-5", "0.001", "0.1", "10"]),
+        # Where a network doesn't learn its loss is ln 10, and the rest is far behind the point.
+        ([2.3022, 2.3024, 2.3026], ["2.3022", "2.3024", "2.3026"]),
+        ([2.302, 2.3025, 2.303], ["2.3020", "2.3025", "2.3030"]),
+        ([1204.2, 1204.4], ["1,204.2", "1,204.4"]),
+        ([1_200_000, 1_201_000], ["1,200,000", "1,201,000"]),
+        ([1e300, 1.00001e300], ["1e300", "1e300"]),
+        ([2.3], ["2.3"]),
+        ([], []),
+    ],
+)
+def test_each_figure_of_an_axis_is_another(places: list[float], written: list[str]) -> None:
+    assert plotting.numbers(places) == written
+
+
+@settings(deadline=None)
+@given(st.floats(-1e6, 1e6), st.floats(1e-4, 1e6), st.integers(2, 12))
+def test_the_figures_of_an_axis_stand_where_they_say(low: float, span: float, most: int) -> None:
+    places = plotting.ticks(low, low + span, most)
+    told = [float(text.replace(",", "")) for text in plotting.numbers(places)]
+    assert told == pytest.approx(places, abs=span / 10)
+    assert len(set(told)) == len(places)
+
+
 def test_a_smoothed_curve_begins_at_its_first_value_and_keeps_gaps() -> None:
     smoothed = Smoother(0.5).smooth(np.array([4.0, 4.0, math.nan, 1.0]))
     # Debiased: two fours average to four; then the weights are 1/2 for the new and 3/8 for the old.
@@ -236,6 +265,13 @@ def test_a_zoom_keeps_the_place_under_the_pointer() -> None:
     assert (80 - left) / (right - left) == 0.8
     assert View().zoom(0.5, 80, 0, 100).zoom(2, 80, 0, 100) == View()
     assert View((0, 10)).showing(50, 0, 100) == View((40, 50))
+
+
+def test_a_window_stays_on_an_axis_that_has_become_shorter() -> None:
+    assert View((60, 90)).inside(0, 90) == View((60, 90))
+    assert View((60, 90)).inside(0, 75) == View((45, 75))
+    assert View((60, 90)).inside(0, 30) == View()
+    assert View().inside(0, 30) == View()
 
 
 def test_what_lies_above_a_ceiling_leaves_the_picture_at_its_top() -> None:

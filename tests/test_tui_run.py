@@ -28,14 +28,16 @@ from tests.recorded import BEGAN, append, asked_of, disown, own, record, started
 from tests.screen_host import Clock, Host, host, press, tick, ticked
 from tests.screens import SIZES, screen_text
 from tui.demo import RECORDING, demo_run
+from tui.drawing.colors import color_of
 from tui.drawing.glyphs import STATES
 from tui.reading import status
 from tui.reading.digest import Digest
 from tui.reading.story import RunStory
 from tui.screens.asking import AskNumber
 from tui.screens.dialogs import Question
-from tui.screens.run import RunScreen
+from tui.screens.run import LINES_OF_A_WORD, RunScreen
 from tui.settings import Settings
+from tui.themes import THEMES
 from tui.widgets import layers as layer_table
 from tui.widgets.chart import Chart
 from tui.widgets.layers import LayerTable, write_figure
@@ -214,6 +216,40 @@ async def test_the_keys_of_the_charts(tmp_path: Path) -> None:
         assert app.cleared == 2, "each time, what was said before"
         await press(pilot, "escape")
         assert app.cleared == 3, "it doesn't stay over the screen that comes next"
+
+
+async def test_the_axis_of_a_network_that_does_not_learn_tells_its_losses_apart(tmp_path: Path) -> None:
+    steps = [step(number, loss=2.3022 + 0.0001 * (number % 5)) for number in range(1, 41)]
+    app = host(record(tmp_path / "run", [*started(), *steps]))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        labels = [line[1:7].strip() for line in screen_text(app).splitlines()[2:10] if line[1] != " "]
+        assert labels[:2] == ["2.3026", "2.3024"]
+
+
+async def test_the_legend_has_the_colours_of_the_curves_when_the_theme_changes(tmp_path: Path) -> None:
+    app = host(record(tmp_path / "run", whole_run()))
+    async with app.run_test(size=(120, 40)) as pilot:
+        chart = app.screen.query(Chart).first()
+        await pilot.pause()
+        for theme in THEMES:
+            app.register_theme(theme)
+        for theme in ("dark", "light"):
+            app.theme = theme
+            await pilot.pause()
+            for ink in ("train", "validation"):
+                assert color_of(ink, app.theme_variables).hex in str(chart.border_title), (theme, ink)
+
+
+async def test_a_cursor_begins_in_sight(tmp_path: Path) -> None:
+    app = host(record(tmp_path / "run", whole_run()))
+    async with app.run_test(size=(120, 40)) as pilot:
+        chart = app.screen.query(Chart).first()
+        await press(pilot, "z", "c")
+        assert (chart.picture.left, chart.picture.right) == (30, 90)
+        assert chart.picture.cursor == 90
+        await press(pilot, "c", "0", "c")
+        assert chart.picture.cursor == 120
 
 
 async def test_the_mouse_points_zooms_and_pans(tmp_path: Path) -> None:
@@ -409,7 +445,10 @@ async def test_a_live_run_grows_on_the_screen(tmp_path: Path) -> None:
         disown(run)
         await ticked(app, pilot)
         assert "✗ killed" in screen_text(app)
-        assert "r goes on from the last checkpoint" in screen_text(app)
+        assert "gone without a word; r begins again: there is no checkpoint yet" in screen_text(app)
+        append(run, ev.CheckpointWritten(time=BEGAN + 30, file="", step=20, bytes=1, seconds=1, reason="epoch"))
+        await ticked(app, pilot)
+        assert "gone without a word; r goes on from the last checkpoint" in screen_text(app)
 
 
 async def test_a_run_of_another_machine_is_followed_and_not_called_killed(tmp_path: Path) -> None:
@@ -608,6 +647,22 @@ async def test_more_epochs_are_noted_for_a_run_that_has_ended(tmp_path: Path) ->
         await press(pilot, "enter")
         assert asked_of(run) == [("extend", 2)]
         assert app.said == ["noted: extend 2; r goes on with the run and does it"]
+        assert "r resume" in screen_text(app)
+        await press(pilot, "r")
+        assert [told.path for told in app.to_resume] == [run.path]
+
+
+async def test_a_run_that_has_all_its_epochs_is_gone_on_with_when_more_are_asked_for(tmp_path: Path) -> None:
+    run = record(tmp_path / "run", whole_run())
+    app = host(run)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        assert "resume" not in screen_text(app).splitlines()[-1]
+        await press(pilot, "r")
+        assert app.to_resume == []
+        assert app.said == ["all 3 epochs are done; e adds more"]
+        # From a command line, say.
+        control.ask(run, control.make_command("extend", 1))
         await press(pilot, "r")
         assert [told.path for told in app.to_resume] == [run.path]
 
@@ -638,7 +693,7 @@ async def test_a_run_whose_checkpoints_were_removed_is_told_again_but_not_gone_o
         (run.checkpoints / "step-000000120.safetensors").touch()
         clock.now += 1000
         await ticked(app, pilot)
-        assert "resume" in screen_text(app).splitlines()[-1]
+        assert "e epochs" in screen_text(app).splitlines()[-1]
 
 
 async def test_a_kill_asks_and_kills_only_whom_it_asked_about(tmp_path: Path) -> None:
@@ -720,6 +775,50 @@ async def test_a_finished_run_is_told_again(tmp_path: Path, monkeypatch: pytest.
         assert "step 120/120   ✓ finished" in screen_text(app)
         assert replay.speed == 8
         assert "replayed 2:06/2:06 at 8 times its speed" in screen_text(app)
+
+
+async def test_a_replay_tells_how_long_its_phases_took_then(tmp_path: Path) -> None:
+    clock = Clock()
+    clock.now = BEGAN + 1e6
+    app = host(record(tmp_path / "run", whole_run()), clock=clock, replay=True)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await app.workers.wait_for_complete()
+        # At 4 times its speed, two seconds after its beginning and one after that of the phase.
+        clock.now += 0.5
+        await ticked(app, pilot)
+        assert "▶ importing 1 s" in screen_text(app)
+
+
+async def test_a_replay_begins_in_sight_and_tells_its_speed_beside_the_figures(tmp_path: Path) -> None:
+    clock = Clock()
+    app = host(record(tmp_path / "run", whole_run()), clock=clock)
+    async with app.run_test(size=(80, 24)) as pilot:
+        chart = app.screen.query(Chart).first()
+        await press(pilot, "z", "end", "space")
+        await app.workers.wait_for_complete()
+        clock.now += 10
+        await ticked(app, pilot)
+        assert (chart.picture.left, chart.picture.right) == (0, 36)
+        figures = str(app.screen.query_one("#figures").render())
+        assert " left" in figures
+        assert figures.endswith("  replay 0:40/2:06 4x")
+
+
+async def test_a_finding_is_told_to_its_end_where_a_line_is_too_short(tmp_path: Path) -> None:
+    cause = "raw pixels: what enters block1_conv1 is as large as 255, where the initial weights expect values near 1"
+    found = recorded.finding(20).model_copy(update={"symptom": "unscaled input", "cause": cause})
+    run = record(tmp_path / "run", [*started(), *(step(number) for number in range(1, 21)), found])
+    own(run)
+    app = host(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        told = " ".join(screen_text(app).split())
+        assert f"unscaled input: {cause} (step 20; f goes there)" in told
+        app.opened.story.findings[-1] = found.model_copy(update={"cause": "why " * 100})  # type: ignore[union-attr]
+        await press(pilot, "f")
+        word = app.screen.query_one("#word")
+        assert word.size.height == LINES_OF_A_WORD
+        assert str(word.render()).rstrip().endswith("…")
 
 
 async def test_a_run_that_goes_on_after_its_replay_is_followed(tmp_path: Path) -> None:

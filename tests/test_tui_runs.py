@@ -268,6 +268,30 @@ async def test_space_selects_and_o_overlays(tmp_path: Path) -> None:
         assert "selected" not in await settled(app, pilot)
 
 
+async def test_what_was_deleted_is_selected_no_longer(tmp_path: Path) -> None:
+    three_runs(tmp_path)
+    app = make_app(tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(app, pilot)
+        await pilot.press("space", "space")
+        shutil.rmtree(screen._rows[0])
+        await looked(app, pilot)
+        assert "1 selected" in await settled(app, pilot)
+
+
+async def test_a_date_that_has_no_room_is_left_out_rather_than_cut(tmp_path: Path) -> None:
+    make_run(tmp_path, "20231114-221320-aaaa", model="densenet_bc100_k12_cifar")
+    for columns, whole in ((100, False), (140, True)):
+        app = make_app(tmp_path)
+        async with app.run_test(size=(columns, 30)) as pilot:
+            await opened(app, pilot)
+            titles, row = (await settled(app, pilot)).splitlines()[3:5]
+            assert titles.split()[-1] == "run"
+            assert row.split()[-1] == "aaaa"
+            assert ("started" in titles) == whole
+            assert ("14 Nov 22:13" in row) == whole
+
+
 async def test_o_without_a_selection_takes_the_run_under_the_cursor(tmp_path: Path) -> None:
     three_runs(tmp_path)
     app = make_app(tmp_path)

@@ -197,8 +197,10 @@ async def test_a_terminal_that_grows_under_another_screen_isnt_too_small_any_mor
         assert isinstance(app.screen, TooSmall)
         app.post_message(OpenRun(run))
         await settled(app, pilot)
-        assert isinstance(app.screen, RunScreen)
+        assert isinstance(app.screen, TooSmall), "also of a run that comes over what was told before"
         await pilot.resize_terminal(120, 40)
+        await settled(app, pilot)
+        assert isinstance(app.screen, RunScreen)
         await pilot.press("escape")
         await settled(app, pilot)
         assert isinstance(app.screen, ZooScreen)
@@ -227,7 +229,7 @@ async def test_with_a_live_run_q_asks(tmp_path: Path, size: tuple[int, int], sna
             await looked(app, pilot)
             await pilot.press("q")
             assert await settled(app, pilot) == snapshot
-            for stay in ("escape", "y"):
+            for stay in ("escape", "q", "y"):
                 await pilot.press(stay)
                 await settled(app, pilot)
                 assert isinstance(app.screen, ZooScreen)
@@ -641,7 +643,7 @@ async def test_help_for_the_focused_pane(tmp_path: Path, size: tuple[int, int], 
         await settled(app, pilot)
         await pilot.press("question_mark")
         assert await settled(app, pilot) == snapshot
-        for close in ("escape", "f1", "enter"):
+        for close in ("escape", "f1", "enter", "q"):
             assert isinstance(app.screen, HelpScreen)
             await pilot.press(close)
             await settled(app, pilot)

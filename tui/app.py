@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import events, on, work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.geometry import Size
 from textual.screen import Screen
 
 from kerascnn.errors import KerascnnError, RunError, UsageError, nearest
@@ -191,6 +192,8 @@ class KerascnnApp(App[str]):
             self.switch_screen(screen)
         else:
             self.push_screen(screen)
+        # One that was named on the command line comes over what a small terminal has been told.
+        self._say_if_too_small(self.size)
 
     @on(Overlay)
     def _overlay(self, message: Overlay) -> None:
@@ -355,7 +358,10 @@ class KerascnnApp(App[str]):
 
     @on(events.Resize)
     def _guard_size(self, event: events.Resize) -> None:
-        small = event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1]
+        self._say_if_too_small(event.size)
+
+    def _say_if_too_small(self, size: Size) -> None:
+        small = size.width < SMALLEST[0] or size.height < SMALLEST[1]
         if small and not isinstance(self.screen, TooSmall):
             self.push_screen(TooSmall(*SMALLEST))
         elif not small and isinstance(self.screen, TooSmall):

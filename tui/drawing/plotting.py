@@ -5,6 +5,7 @@ A cell is 2×4 braille dots, or one character where there is only ASCII.
 
 from __future__ import annotations
 
+import itertools
 import math
 from array import array
 from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ NO_INK = -1
 LARGEST = 1e300
 # Cells between two marks on a curve without points of its own.
 MARK_EVERY = 14
+# Of the figures at an axis, before and after the point.
+MOST_DIGITS = 12
 # How a series is called at the beginning of a sentence, where its legend is shorter.
 NAMES = {"train": "Training", "validation": "Validation"}
 
@@ -272,6 +275,19 @@ def number(value: float) -> str:
     if value == int(value):
         return f"{int(value):,}"
     return f"{value:,.4g}" if size < 1000 else f"{value:,.0f}"
+
+
+def numbers(places: Sequence[float]) -> list[str]:
+    """The figures of an axis, rising: short ones, or with as many digits as tell each from the next."""
+    places = [round(place, MOST_DIGITS) for place in places]
+    apart = min((after - before for before, after in itertools.pairwise(places)), default=math.inf)
+    short = [number(place) for place in places]
+    off = [abs(float(text.replace(",", "")) - place) for text, place in zip(short, places, strict=True)]
+    # Where as many digits would fill the chart, short ones have to do.
+    if max(off, default=0.0) < apart / 10 or not apart or max(map(abs, places)) > 10**MOST_DIGITS:
+        return short
+    decimals = max(math.ceil(-math.log10(apart) - 1e-9), 0)
+    return [f"{place:,.{decimals}f}" for place in places]
 
 
 class Smoother:

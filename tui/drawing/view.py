@@ -33,6 +33,13 @@ class View:
         left, right = self.window
         return View._kept_inside(left + share * (right - left), right - left, first, last)
 
+    def inside(self, first: float, last: float) -> View:
+        """The window where it still fits: an axis that has become shorter may end before it."""
+        if self.window is None or self.window[1] <= last:
+            return self
+        left, right = self.window
+        return View() if right - left >= last - first else View._kept_inside(left, right - left, first, last)
+
     def showing(self, x: float, first: float, last: float) -> View:
         """Move as little as it takes to have ``x`` inside."""
         if self.window is None or self.window[0] <= x <= self.window[1]:

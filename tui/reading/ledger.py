@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 LIVE = ("running", "paused", "starting")
 
 
+def short_name(run: Run) -> str:
+    """The last letters of a run's name, which are enough to name it on the command line."""
+    return run.path.name.rpartition("-")[2]
+
+
 @dataclass(frozen=True)
 class Entry:
     """One line about a run."""

@@ -35,6 +35,12 @@ class Replay:
         return self._times[-1] if self._times else 0.0
 
     @property
+    def now(self) -> float:
+        """What a clock beside the recording would show, in seconds since 1970."""
+        told = max(self._next - 1, 0)
+        return self._events[told].time + self.position_s - self._times[told] if self._events else 0.0
+
+    @property
     def done(self) -> bool:
         """Whether all has been told."""
         return self._next >= len(self._events)

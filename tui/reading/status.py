@@ -112,7 +112,10 @@ def last_word(story: RunStory, state: str, host: str | None, gone_to: ev.Found |
     if state == "failed" and story.ended is not None:
         return f"failed: {story.ended.message}", True
     if state == "killed":
-        return "its process is gone without a word; r goes on from the last checkpoint", True
+        resumed = (
+            "goes on from the last checkpoint" if story.checkpointed else "begins again: there is no checkpoint yet"
+        )
+        return f"its process is gone without a word; r {resumed}", True
     if state == "starting":
         tail = story.log_tail()
         return (tail[-1], True) if tail else ("no events yet: the run hasn't begun", False)

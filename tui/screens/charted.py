@@ -111,10 +111,11 @@ class ChartedScreen(Screen[None]):
         self.charts.set_class(self.app.size.width < self.room_for_two, "-one")
 
     def action_cursor(self) -> None:
-        """Show the cursor at the newest point, or take it away."""
-        places = self.charts.places
-        shown = self.charts.cursor is not None
-        self.charts.put_cursor(None if shown or not len(places) else float(places[-1]))
+        """Show the cursor at the newest point in sight, or take it away."""
+        if self.charts.cursor is None:
+            self.charts.start_cursor()
+        else:
+            self.charts.put_cursor(None)
 
     def action_zoom_in(self) -> None:
         """Show half as much."""

@@ -24,12 +24,14 @@ class Answer:
 
 
 class Question(ModalScreen[str | None]):
-    """A question with a few answers. Escape answers None, as does staying."""
+    """A question with a few answers. Escape and q answer None, as does staying."""
 
-    HELP = "Left and right go from answer to answer, Enter takes it; so does the letter before it. Escape takes none."
+    HELP = (
+        "Left and right go from answer to answer, Enter takes it; so does the letter before it. Escape and q take none."
+    )
     CSS_PATH = "dialogs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "answer", "back", show=False, id="question.back"),
+        Binding("escape,q", "answer", "back", show=False, id="question.back"),
         Binding("left,up", "app.focus_previous", "before", show=False, id="question.before"),
         Binding("right,down", "app.focus_next", "after", show=False, id="question.after"),
     ]

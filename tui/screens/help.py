@@ -52,7 +52,7 @@ class HelpScreen(ModalScreen[None]):
 
     CSS_PATH = "help.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,f1,question_mark,enter", "dismiss", "back", show=False, id="help.back")
+        Binding("escape,f1,question_mark,enter,q", "dismiss", "back", show=False, id="help.back")
     ]
 
     def __init__(self, text: str, keys: Sequence[KeyLine], settings_path: str, *, ascii: bool = False) -> None:  # noqa: A002
@@ -68,7 +68,8 @@ class HelpScreen(ModalScreen[None]):
             yield Static(plain(self._text, ascii=self._ascii), id="text", markup=False)
             yield Static(self._table(), id="keys")
             yield Static(
-                f'Other keys: [keymap] in {self._settings_path}, such as "app.quit" = "ctrl+x". Escape closes this.',
+                f'Other keys: [keymap] in {self._settings_path}, such as "app.quit" = "ctrl+x". '
+                "Escape or q closes this.",
                 id="where",
                 markup=False,
             )

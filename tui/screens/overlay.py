@@ -17,6 +17,7 @@ from kerascnn.wording import duration, percent
 from tui.drawing.curves import FIGURES, Curves
 from tui.drawing.plotting import Series, number
 from tui.reading import status
+from tui.reading.ledger import short_name
 from tui.reading.story import RunStory
 from tui.screens.charted import ROOM_FOR_TWO, ChartedScreen
 from tui.widgets.charts import Charts
@@ -116,11 +117,12 @@ class OverlayScreen(ChartedScreen):
         )
 
     def _names(self) -> list[str]:
-        """The shortest names that tell the runs apart: network, its backend, or the run's own."""
+        """The shortest names that tell the runs apart: network, its backend, or the run's own as the runs list it."""
         models = [recipe.name if isinstance(recipe, Recipe) else "" for recipe in self._recipes]
         backends = [story.started.backend if story.started else "" for story in self.stories]
         both = [f"{model} {backend}".strip() for model, backend in zip(models, backends, strict=True)]
-        for names in (models, both, [run.path.name for run in self.runs]):
+        short = [short_name(run) for run in self.runs]
+        for names in (models, both, short, [run.path.name for run in self.runs]):
             if len(set(names)) == len(names) and all(names):
                 return names
         return [str(run.path) for run in self.runs]

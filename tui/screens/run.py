@@ -36,6 +36,7 @@ from tui.widgets.log import LogTail
 TICK_S = 0.25
 KEYS_LIVE = ("run.pause", "run.stop", "run.learning_rate", "run.extend")
 KEYS_ENDED = ("run.resume", "run.replay", "run.extend")
+KEYS_FINISHED = ("run.replay", "run.extend")
 KEYS_CLOSED = ("run.replay",)
 KEYS_REPLAY = ("run.replay", "run.slower", "run.faster")
 KEYS_LOOK = ("chart.cursor", "chart.zoom_in", "chart.describe", "screen.back")
@@ -43,6 +44,8 @@ KEYS_MORE = ("chart.log", "chart.smoothing", "chart.axis")
 # Of each tick, so much at most is spent on reading.
 READ_BUDGET_S = 0.05
 SAMPLE_EVERY_TICKS = 8
+# What a finding or a failure tells takes a line or two; a longer one leaves the curves their room.
+LINES_OF_A_WORD = 3
 
 
 class RunScreen(ChartedScreen):
@@ -110,7 +113,7 @@ class RunScreen(ChartedScreen):
         yield Charts(ascii_only=ascii_only, id="charts")
         yield LayerTable(ascii_only=ascii_only, id="layers")
         yield TwoEnds(ascii_only=ascii_only, id="figures")
-        yield TwoEnds(ascii_only=ascii_only, id="word")
+        yield TwoEnds(ascii_only=ascii_only, most_lines=LINES_OF_A_WORD, id="word")
         yield LogTail(ascii_only=ascii_only, id="log")
         yield KeyLine()
 
@@ -215,7 +218,8 @@ class RunScreen(ChartedScreen):
         dataset = started.dataset if started else self._recipe.dataset if self._recipe else ""
         backend = started.backend if started else str(self.run.environment().get("backend", ""))
         left = status.plain(status.headline(name or self.run.name, dataset, backend), ascii_only=ascii_only)
-        phase = status.phase(story, state, self._clock())
+        told_at = self.replay.now if self.replay is not None and not self.replay.done else self._clock()
+        phase = status.phase(story, state, told_at)
         now = f"{status.glyph(state, ascii_only=ascii_only)} {phase}"
         rights = [Content("   ".join(filter(None, (told, now)))) for told in status.progress(story)]
         self.query_one("#head", TwoEnds).show(Content.assemble((left, "bold")), *rights)
@@ -223,13 +227,15 @@ class RunScreen(ChartedScreen):
         if self._cursor_step is not None:
             parts.insert(0, f"at step {self._cursor_step:,}")
         line = status.plain(" · ".join(parts), ascii_only=ascii_only)
-        self.query_one("#figures", TwoEnds).show(Content(line), Content(self._replay_words()))
+        self.query_one("#figures", TwoEnds).show(Content(line), *map(Content, self._replay_words()))
         self._tell_word(state, ascii_only=ascii_only)
         self._tell_keys(state)
 
     def _tell_keys(self, state: str) -> None:
         replaying = self.replay is not None and not self.replay.done
-        ended = KEYS_CLOSED if self._is_closed() else KEYS_ENDED
+        more_asked = any(command.command == "extend" for command in self._asked.values())
+        ended: Sequence[str] = KEYS_FINISHED if state == "finished" and not more_asked else KEYS_ENDED
+        ended = KEYS_CLOSED if self._is_closed() else ended
         first: Sequence[str | tuple[str, str]] = KEYS_REPLAY if replaying else ended
         if self._owner is not None:
             first = (("run.pause", "go on"), *KEYS_LIVE[1:]) if state == "paused" else KEYS_LIVE
@@ -254,13 +260,14 @@ class RunScreen(ChartedScreen):
         asked = status.plain(f"asked: {asked} …", ascii_only=ascii_only) if asked else ""
         self.query_one("#word", TwoEnds).show(content, Content.styled(asked, "bold"))
 
-    def _replay_words(self) -> str:
+    def _replay_words(self) -> list[str]:
+        """How far a replay is, then the same in fewer words."""
         replay = self.replay
         if replay is None:
-            return ""
+            return []
         told = f"{_clock_time(replay.position_s)}/{_clock_time(replay.length_s)}"
         doing = "replayed" if replay.done else "replay" if replay.playing else "replay held"
-        return f"{doing} {told} at {replay.speed} times its speed"
+        return [f"{doing} {told} at {replay.speed} times its speed", f"{doing} {told} {replay.speed}x"]
 
     def on_charts_cursor_moved(self, message: Charts.CursorMoved) -> None:
         """Layers, figures and log follow the cursor."""
@@ -368,6 +375,16 @@ class RunScreen(ChartedScreen):
 
         return self._owner is None and self._checkpointed and not list_checkpoints(self.run.checkpoints)
 
+    def _has_all_its_epochs(self) -> bool:
+        """Whether who goes on with the run would find nothing to do, also by what others have asked of it."""
+        try:
+            lines = self.run.control_file.read_bytes().splitlines()
+        except OSError:
+            lines = []
+        asked = [command for command in map(control.parse_command, lines) if command is not None]
+        more = any(command.command == "extend" and command.id not in self.story.confirmed for command in asked)
+        return self.state == "finished" and not more
+
     def _tell_closed(self) -> None:
         self.notify("the checkpoints of this run were removed, so nothing can go on with it", severity="warning")
 
@@ -440,6 +457,9 @@ class RunScreen(ChartedScreen):
             return
         if self._is_closed():
             self._tell_closed()
+            return
+        if self._has_all_its_epochs():
+            self.notify(f"all {self.story.pace.epochs} epochs are done; e adds more", timeout=4)
             return
         if self.replay is not None:
             self.replay = None

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
@@ -20,7 +21,7 @@ from kerascnn.runs.directory import Run, delete_run
 from kerascnn.wording import duration, percent
 from tui.drawing.glyphs import STATES, plain
 from tui.messages import LedgerChanged, OpenRun, Overlay, ResumeRun
-from tui.reading.ledger import Entry, Ledger
+from tui.reading.ledger import Entry, Ledger, short_name
 from tui.screens.dialogs import Answer, Question
 from tui.screens.listed import ListedScreen, WordFilter
 from tui.widgets.topbar import TopBar
@@ -48,10 +49,12 @@ COLUMNS = (
     Column("best val", lambda e: percent(e.best_val_accuracy), lambda e: e.best_val_accuracy or 0.0, right=True),
     Column("time", lambda e: duration(e.seconds), lambda e: e.seconds, right=True),
     Column("started", lambda e: f"{datetime.fromtimestamp(e.started):%d %b %H:%M}", lambda e: e.started, wide=True),
-    # The last letters are enough to name a run on the command line.
-    Column("run", lambda e: e.run.path.name.rpartition("-")[2], lambda e: e.run.path.name, wide=True),
+    Column("run", lambda e: short_name(e.run), lambda e: e.run.path.name, wide=True),
 )
 _NEWEST_FIRST = "started"
+_PADDING = 1
+# Where there isn't room for all. The newest are first, so when a run started is least missed.
+_FIRST_TO_GO = ("started", "dataset", "run")
 
 
 class RunsTable(DataTable[Text]):
@@ -104,7 +107,7 @@ class RunsScreen(ListedScreen):
         yield TopBar("runs", self._backends, ascii=self._ascii)
         yield RunsFilter()
         yield Static(id="empty", markup=False)
-        yield RunsTable(cursor_type="row", cell_padding=1)
+        yield RunsTable(cursor_type="row", cell_padding=_PADDING)
         yield Static(id="told", markup=False)
         yield Footer(show_command_palette=False, compact=True)
 
@@ -135,8 +138,8 @@ class RunsScreen(ListedScreen):
     def fill(self) -> None:
         """The runs that the filter lets through, sorted; cells alone where the rows are the same."""
         table = self.query_one(RunsTable)
-        columns = tuple(column for column in COLUMNS if not column.wide or not self.has_class("-narrow"))
         entries = self._shown()
+        columns = self._fitting(entries)
         rows = [entry.run.path for entry in entries]
         under = self._under_cursor()
         if columns != self._columns or rows != self._rows:
@@ -151,6 +154,16 @@ class RunsScreen(ListedScreen):
         else:
             self._update_cells(table, entries, columns)
         self._say(entries)
+
+    def _fitting(self, entries: Sequence[Entry]) -> tuple[Column, ...]:
+        """The columns that there is room for: half a date would be another date."""
+        columns = [column for column in COLUMNS if not column.wide or not self.has_class("-narrow")]
+        room = self.app.size.width - self.query_one(RunsTable).styles.scrollbar_size_vertical
+        for title in _FIRST_TO_GO:
+            if sum(map(_width, [[" "], *(_told(column, entries) for column in columns)])) <= room:
+                break
+            columns = [column for column in columns if column.title != title]
+        return tuple(columns)
 
     def _update_cells(self, table: RunsTable, entries: Sequence[Entry], columns: Sequence[Column]) -> None:
         for row, entry in enumerate(entries):
@@ -179,9 +192,14 @@ class RunsScreen(ListedScreen):
         live = sum(entry.live for entry in entries)
         order = f"by {self._sort}" + (", last first" if self._reverse else "")
         parts = [f"{len(entries)} of {known} runs", f"{live} live", order]
-        if self._selected:
-            parts.append(f"{len(self._selected)} selected")
+        if selected := self._known_selected():
+            parts.append(f"{len(selected)} selected")
         self.query_one("#told", Static).update(plain(" · ".join(parts), ascii=self._ascii))
+
+    def _known_selected(self) -> list[Path]:
+        """The selected runs that haven't been deleted since."""
+        known = {entry.run.path for entry in self._ledger.entries}
+        return [path for path in self._selected if path in known]
 
     def _under_cursor(self) -> Run | None:
         table = self.query_one(RunsTable)
@@ -228,9 +246,8 @@ class RunsScreen(ListedScreen):
 
     def action_overlay(self) -> None:
         """Lay the curves of the selected runs over one another."""
-        known = [path for path in self._selected if path in {entry.run.path for entry in self._ledger.entries}]
         under = self._under_cursor()
-        runs = [Run(path) for path in known] or ([under] if under else [])
+        runs = [Run(path) for path in self._known_selected()] or ([under] if under else [])
         if runs:
             self.post_message(Overlay(runs))
 
@@ -284,6 +301,14 @@ class RunsScreen(ListedScreen):
 
     def _refuse(self, reason: str) -> None:
         self.notify(reason, severity="warning", markup=False)
+
+
+def _told(column: Column, entries: Sequence[Entry]) -> list[str]:
+    return [column.title, *(column.show(entry) for entry in entries)]
+
+
+def _width(texts: Sequence[str]) -> int:
+    return max(map(cell_len, texts)) + 2 * _PADDING
 
 
 def _fits(entry: Entry, words: Sequence[str]) -> bool:

@@ -151,7 +151,7 @@ async def start(
                 noted.stop()
         code, told = noted.process.returncode, answer.read_text(encoding="utf-8", errors="replace")
     if code != 0:
-        raise RunError(_message(said) or f"kerascnn ended with exit code {code} and said nothing")
+        raise RunError(complaint(said) or f"kerascnn ended with exit code {code} and said nothing")
     try:
         noted.run = Run(Path(json.loads(told)["run_dir"]))
     except (ValueError, KeyError, TypeError):
@@ -253,9 +253,3 @@ async def _listen(process: subprocess.Popen[bytes], log: Path, report: Callable[
             if going:
                 await asyncio.sleep(LISTEN_EVERY_S)
     return [*said, rest.strip()] if rest.strip() else said
-
-
-def _message(said: Sequence[str]) -> str:
-    """The sentence that a command ended with."""
-    ours = [line.removeprefix("kerascnn: ") for line in said if line.startswith("kerascnn: ")]
-    return ours[-1] if ours else (said[-1] if said else "")

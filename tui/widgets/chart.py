@@ -16,6 +16,7 @@ from textual import events
 from textual.content import Content
 from textual.message import Message
 from textual.strip import Strip
+from textual.theme import Theme
 from textual.widget import Widget
 
 from kerascnn.wording import duration
@@ -113,6 +114,13 @@ class Chart(Widget, can_focus=True):
         self._dragged_from: int | None = None
         self._dragged = False
 
+    def on_mount(self) -> None:
+        """The legend has the colours of the curves, whichever theme they are of."""
+        self.app.theme_changed_signal.subscribe(self, self._dress_legend)
+
+    def _dress_legend(self, _: Theme) -> None:
+        self.border_title = self._legend()
+
     @property
     def picture(self) -> Picture:
         """What is drawn."""
@@ -209,19 +217,18 @@ class Chart(Widget, can_focus=True):
         log = self._picture.log
         places = (plotting.log_ticks if log else plotting.ticks)(bounds.low, bounds.high, most)
         span = bounds.high - bounds.low
+        labels = plotting.numbers([plotting.power(place) if log else place for place in places])
         return {
-            round((bounds.high - place) / span * (rows - 1)): plotting.number(
-                round(plotting.power(place) if log else place, 12)
-            )
-            for place in places
+            round((bounds.high - place) / span * (rows - 1)): label for place, label in zip(places, labels, strict=True)
         }
 
     def _x_labels(self, bounds: Bounds, gutter: int, columns: int) -> str:
         unit, name = time_unit(bounds.right) if self._picture.axis == "time" else (1.0, "")
         line = [" "] * columns
         free_from = 0
-        for tick in plotting.ticks(bounds.left / unit, bounds.right / unit, max(columns // 12, 2)):
-            label = plotting.number(round(tick, 9)) + name
+        places = plotting.ticks(bounds.left / unit, bounds.right / unit, max(columns // 12, 2))
+        for tick, told in zip(places, plotting.numbers(places), strict=True):
+            label = told + name
             column = round((tick * unit - bounds.left) / (bounds.right - bounds.left) * (columns - 1))
             begin = min(max(column - len(label) // 2, 0), columns - len(label))
             if begin >= free_from:

@@ -85,6 +85,7 @@ class Charts(Horizontal):
         self._highest_loss = highest_loss
         self._first = 0.0
         self._last = max((float(one.x[-1]) for one in every), default=1.0)
+        self.view = self.view.inside(self._first, self._last)
         self.draw()
 
     def draw(self) -> None:
@@ -149,6 +150,13 @@ class Charts(Horizontal):
         self.draw()
         if tell:
             self.post_message(self.CursorMoved(x))
+
+    def start_cursor(self) -> None:
+        """Put the cursor on the newest place that is in sight, or on the newest of all where none is."""
+        _, right = self.view.span(self._first, self._last)
+        if len(self._places):
+            in_sight = self._places[self._places <= right]
+            self.put_cursor(float(in_sight[-1] if len(in_sight) else self._places[-1]))
 
     def step_cursor(self, cells: int) -> None:
         """Move the cursor by columns, at least to the next place."""

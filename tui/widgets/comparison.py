@@ -27,7 +27,7 @@ class Column:
 
 
 class Comparison(Listing):
-    """A table with a column for each run."""
+    """A table with a column for each run, as many as there is room for."""
 
     def __init__(self, *, ascii_only: bool = False, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id, classes="-ascii" if ascii_only else "")
@@ -40,18 +40,32 @@ class Comparison(Listing):
         if (columns, rows) != (self._columns, self._rows):
             self._columns, self._rows = columns, rows
             self.resize_list(len(rows) + 1)
+            self._tell_room()
             self.refresh()
+
+    def on_resize(self) -> None:
+        """Columns come and go with the room for them."""
+        self._tell_room()
+
+    @property
+    def _shown(self) -> int:
+        """How many runs have a column."""
+        return min(len(self._columns), max((self.size.width - KEY_WIDTH) // LEAST_COLUMN, 1))
+
+    def _tell_room(self) -> None:
+        missing = len(self._columns) - self._shown
+        self.border_subtitle = f"{self._shown} of {len(self._columns)} runs: no room for more" if missing else ""
 
     def render_line(self, y: int) -> Strip:
         """The names of the runs, then a line for each row."""
         width = self.size.width
         row = y + self.scroll_offset.y
-        each = max((width - KEY_WIDTH) // max(len(self._columns), 1), LEAST_COLUMN)
+        each = max((width - KEY_WIDTH) // max(self._shown, 1), LEAST_COLUMN)
         variables = self.app.theme_variables
         if row == 0:
             titles = [
                 Segment(_cell(column.title, each), style_of(column.ink, variables, bold=True))
-                for column in self._columns
+                for column in self._columns[: self._shown]
             ]
             strip = Strip([Segment(" " * KEY_WIDTH), *titles])
         elif row <= len(self._rows):
@@ -61,7 +75,7 @@ class Comparison(Listing):
             strip = Strip(
                 [
                     Segment(_cell(key, KEY_WIDTH), style_of("quiet", variables)),
-                    *(Segment(_cell(cell, each), style) for cell in cells),
+                    *(Segment(_cell(cell, each), style) for cell in cells[: self._shown]),
                 ]
             )
         else:
