@@ -459,7 +459,8 @@ class RunScreen(ChartedScreen):
             self._tell_closed()
             return
         if self._has_all_its_epochs():
-            self.notify(f"all {self.story.pace.epochs} epochs are done; e adds more", timeout=4)
+            done = self.story.ended.message if self.story.ended else "its epochs are done"
+            self.notify(f"{done}; e adds more", timeout=4)
             return
         if self.replay is not None:
             self.replay = None
