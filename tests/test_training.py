@@ -26,7 +26,7 @@ from kerascnn.cli import app
 from kerascnn.data.batches import TrainingBatches, ValidationBatches, read_ahead, vary
 from kerascnn.data.images import ArrayImages
 from kerascnn.errors import BackendError, CheckpointError, RunError, UnknownNameError
-from kerascnn.recipe import Augment, Train
+from kerascnn.recipe import Augment, Recipe, Train
 from kerascnn.runs import control
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, Writer, create_run, list_runs, open_run
@@ -426,6 +426,35 @@ def weights_after_a_step(changes: dict[str, Any]) -> tuple[list[np.ndarray], lis
     steps.train(*batch())
     after = [numpy_of(variable) for variable in model.trainable_variables]
     return before, after, [variable.name for variable in model.trainable_variables]
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("norm", ["", "x = layers.BatchNormalization()(x)"], ids=["no norm", "norm"])
+def test_what_a_layer_of_ones_own_adds_to_the_loss_is_in_its_gradients(
+    keras: Any, recipe_of_builder: Callable[..., Recipe], norm: str
+) -> None:
+    """It adds 1000 times the mean of its scaled input, whose gradient is that of the scale by far."""
+    recipe = recipe_of_builder(
+        "adding",
+        "from keras import layers, ops\n"
+        "class Adding(layers.Layer):\n"
+        "    def build(self, shape):\n"
+        "        self.scale = self.add_weight(shape=(), initializer='ones', name='scale')\n"
+        "    def call(self, x):\n"
+        "        self.add_loss(1000 * self.scale * ops.mean(ops.ones_like(x)))\n"
+        "        return x\n"
+        "def build(x, *, classes, **style):\n"
+        f"    {norm or 'pass'}\n"
+        "    return layers.Dense(classes)(layers.Flatten()(Adding(name='adding')(x)))\n",
+        {**SGD, "input_shape": [28, 28, 1]},
+    )
+    from kerascnn.training.network import initial_model, make_network
+
+    network = make_network(initial_model(recipe, None), recipe.train)
+    scale = network.model.get_layer("adding").scale
+    loss, _, _ = network.steps.train(*batch())
+    assert numpy_of(loss) < 100, "what is reported is the cross-entropy"
+    assert numpy_of(scale.value) == pytest.approx(1 - 0.1 * 1000)
 
 
 SGD = {"train.optimizer.name": "sgd", "train.optimizer.learning_rate": 0.1}
