@@ -762,6 +762,23 @@ def test_a_network_with_dropout_is_resumed_in_the_process_that_trained_it(keras:
     assert kerascnn.resume(run).figures["epochs"] == 2
 
 
+@pytest.mark.backend
+def test_a_network_of_ones_own_is_resumed_in_the_process_that_trained_it(
+    keras: Any, recipe_of_builder: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """Its layers have the names that Keras gives them, with a number that it counts on."""
+    source = (
+        "from keras import layers\n"
+        "def build(x, *, classes, **style):\n"
+        "    return layers.Dense(classes)(layers.Flatten()(x))\n"
+    )
+    changes = {"input_shape": [28, 28, 1], "train.epochs": 1, "train.limit_train": 20, "train.limit_val": 10}
+    recipe = recipe_of_builder("unnamed", source, changes)
+    run = open_run(kerascnn.train(recipe, run_dir=tmp_path / "run").run_dir)
+    control.ask(run, control.make_command("extend", 1.0))
+    assert kerascnn.resume(run).figures["epochs"] == 2
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
