@@ -5,7 +5,7 @@
 >>> result = kerascnn.train(recipe)  # doctest: +SKIP
 
 Importing this package imports no backend; :func:`build_model` and :func:`train` do, the one that ``KERAS_BACKEND``
-names, or else the first that is installed.
+names, or else the one that Keras runs on already, or else the first that is installed.
 """
 
 from __future__ import annotations
