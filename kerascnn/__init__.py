@@ -5,7 +5,7 @@
 >>> result = kerascnn.train(recipe)  # doctest: +SKIP
 
 Importing this package imports no backend; :func:`build_model` and :func:`train` do, the one that ``KERAS_BACKEND``
-names, or else the first that is installed.
+names, or else the one that Keras runs on already, or else the first that is installed.
 """
 
 from __future__ import annotations
@@ -121,16 +121,14 @@ def build_model(
     recipe = name_or_recipe if isinstance(name_or_recipe, Recipe) else load_recipe(os.fspath(name_or_recipe))
     activate(choose_backend().name)
 
-    from kerascnn.training.initial_weights import assign_initial_weights, build_undrawn
+    from kerascnn.training.initial_weights import build_initial
 
     if recipe.train.scaling == "standardize" and mean is None:
         raise UsageError(
             f"{recipe.name} standardises its pixels: expected mean= and deviation= of the training images, 0 to 255, "
             "or the override train.scaling = 'unit'"
         )
-    model = build_undrawn(recipe, mean=mean, deviation=deviation)
-    assign_initial_weights(model, recipe.train.seed if seed is None else seed)
-    return model
+    return build_initial(recipe, recipe.train.seed if seed is None else seed, mean=mean, deviation=deviation)
 
 
 def diagnose(

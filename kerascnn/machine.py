@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from typing import Any
 
 import psutil
+
+# A driver that starts up takes some seconds to answer.
+DRIVER_WITHIN_S = 20.0
 
 
 def usable_cores() -> int:
@@ -18,6 +22,23 @@ def usable_cores() -> int:
 def free_memory() -> int:
     """The bytes that programs could still be given."""
     return int(psutil.virtual_memory().available)
+
+
+def nvidia_gpus() -> list[str]:
+    """NVIDIA's GPUs by name, as its driver lists them; none where there is no driver."""
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=DRIVER_WITHIN_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return listed.stdout.splitlines()
 
 
 def machine() -> dict[str, Any]:

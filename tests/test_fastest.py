@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,9 +12,10 @@ import pytest
 
 from kerascnn.bench import fastest
 from kerascnn.bench.fastest import Speeds, fastest_backend, fingerprint
-from kerascnn.bench.measuring import LateError
+from kerascnn.bench.measuring import PassingError
 from kerascnn.catalog import load_recipe
 from kerascnn.errors import BackendError
+from kerascnn.machine import nvidia_gpus
 from kerascnn.recipe import Recipe
 from kerascnn.training import backend as backends
 from tests.conftest import OWN_CATALOG, Command
@@ -65,7 +68,25 @@ def change_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("psutil.Process.cpu_affinity", lambda self: list(range(1000)), raising=False)
 
 
-@pytest.mark.parametrize("change", [change_version, change_threads, change_cores])
+def change_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that lists one, where there was none."""
+    folder = Path.cwd() / "driver"
+    folder.mkdir()
+    (folder / "nvidia-smi").write_text("#!/bin/sh\necho NVIDIA H200\n")
+    (folder / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    assert nvidia_gpus() == ["NVIDIA H200"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_version,
+        change_threads,
+        change_cores,
+        pytest.param(change_gpu, marks=pytest.mark.skipif(sys.platform == "win32", reason="a script as a program")),
+    ],
+)
 def test_figures_of_other_versions_and_threads_are_thrown_away(
     change: Callable[[pytest.MonkeyPatch], None],
     measured: list[str],
@@ -137,13 +158,13 @@ def test_each_backend_has_an_equal_part_of_the_time(monkeypatch: pytest.MonkeyPa
 
         def start(self, until: float) -> None:
             clock.append(until)
-            raise LateError("it wasn't done in time")
+            raise PassingError("it wasn't done in time")
 
     monkeypatch.setattr(fastest, "Trainer", Endless)
     monkeypatch.setattr("time.monotonic", lambda: clock[-1])
     found = fastest.measure(RECIPE, ["torch", "tensorflow", "jax"], "cpu")
     assert clock == [100, 120, 140, 160]
-    assert found.late
+    assert found.passing
     assert found.left_out.keys() == {"torch", "tensorflow", "jax"}
 
 
@@ -152,7 +173,7 @@ def test_what_a_late_backend_might_have_won_is_measured_anew(
 ) -> None:
     def measure(recipe: Recipe, names: Sequence[str], device: str) -> Speeds:
         measured.append(recipe.name)
-        return Speeds(model="x", images_per_s={"torch": 1.0}, left_out={"tensorflow": "late"}, late=True)
+        return Speeds(model="x", images_per_s={"torch": 1.0}, left_out={"tensorflow": "late"}, passing=True)
 
     monkeypatch.setattr(fastest, "measure", measure)
     for number in (1, 2):
@@ -168,6 +189,27 @@ def test_a_backend_that_fails_is_left_out(backend: str, monkeypatch: pytest.Monk
     found = fastest.measure(load_recipe("tiny", catalog=OWN_CATALOG), ["nonesuch", backend], "cpu")
     assert found.images_per_s.keys() == {backend}
     assert "nonesuch" in found.left_out["nonesuch"]
+
+
+@pytest.mark.parametrize(
+    ("end", "passing"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", True),
+        ("raise RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')", True),
+        ("raise RuntimeError('no kernel for this')", False),
+    ],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="its processes aren't killed by a signal")
+def test_what_a_lack_of_memory_left_out_is_measured_anew(
+    end: str, passing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{end}"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    found = fastest.measure(RECIPE, ["torch"], "cpu")
+    assert found.left_out.keys() == {"torch"}
+    assert found.passing is passing
 
 
 @pytest.mark.backend

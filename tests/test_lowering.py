@@ -515,6 +515,32 @@ def test_mixed_precision_is_keras_own(keras: Any, precision: str) -> None:
     np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("place", ["pooling", "scaling"])
+def test_a_layer_of_another_precision_than_those_around_it(
+    keras: Any, recipe_of_builder: Callable[..., Recipe], place: str
+) -> None:
+    """Mean pooling in float32 of a convolution in bfloat16, and the other way round for a scale."""
+    between = {
+        "pooling": "layers.AveragePooling2D(2, dtype='float32')(layers.Conv2D(4, 1)(x))",
+        "scaling": "layers.Conv2D(4, 1)(layers.Rescaling(0.5)(layers.Conv2D(4, 1, dtype='float32')(x)))",
+    }
+    recipe = recipe_of_builder(
+        "between",
+        "from keras import layers\n"
+        "def build(x, *, classes, **style):\n"
+        f"    return layers.Dense(classes)(layers.Flatten()({between[place]}))\n",
+        {"input_shape": [8, 8, 1], "train.precision": "mixed_bfloat16"},
+    )
+    from kerascnn.training.lowering.torch.graph import lower
+
+    model = kerascnn.build_model(recipe)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8)
+    expected = model(pixels)
+    found = lower(model)(keras.ops.convert_to_tensor(pixels))
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found.detach().float(), expected.detach().float(), rtol=0.05, atol=0.02)
+
+
 def test_logits_of_half_precision_are_predicted_as_floats(keras: Any, recipe_of_builder: Callable[..., Recipe]) -> None:
     """The zoo's logits are float32 in any case; somebody's own builder needn't think of it."""
     from kerascnn.training.lowering.torch.graph import lower

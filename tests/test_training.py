@@ -11,6 +11,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ from kerascnn.cli import app
 from kerascnn.data.batches import TrainingBatches, ValidationBatches, read_ahead, vary
 from kerascnn.data.images import ArrayImages
 from kerascnn.errors import BackendError, CheckpointError, RunError, UnknownNameError
-from kerascnn.recipe import Augment, Train
+from kerascnn.recipe import Augment, Recipe, Train
 from kerascnn.runs import control
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, Writer, create_run, list_runs, open_run
@@ -338,6 +339,7 @@ def test_the_backend_is_chosen_by_flag_then_variable_then_what_is_installed(monk
     assert (choose_backend().name, choose_backend().reason) == (last, "KERAS_BACKEND")
     assert choose_backend(installed[0]).name == installed[0]
     monkeypatch.delenv("KERAS_BACKEND")
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
     assert choose_backend().name == installed[0]
     monkeypatch.setattr("kerascnn.training.backend.installed_backends", list)
     with pytest.raises(BackendError, match="pip install torch"):
@@ -359,6 +361,63 @@ def test_the_number_of_threads_is_what_the_process_may_use(monkeypatch: pytest.M
     assert (thread_count("tensorflow"), thread_count("jax")) == (3, 3)
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "7")
     assert (thread_count("tensorflow"), thread_count("jax")) == (7, 3)
+
+
+@pytest.mark.backend
+def test_a_session_that_runs_keras_already_goes_on_with_its_backend(
+    keras: Any, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody asked for another one, be it the first that is installed."""
+    monkeypatch.delenv("KERAS_BACKEND")
+    others = [name for name in BACKENDS if name != backend]
+    monkeypatch.setattr("kerascnn.training.backend.installed_backends", lambda: [*others, backend])
+    assert (choose_backend().name, choose_backend().reason) == (backend, "Keras runs on it in this process")
+    assert choose_backend(others[0]).name == others[0]
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("before", ["", "import tensorflow as tf; tf.random.set_seed(5)"], ids=["no seed", "a seed"])
+def test_a_network_of_the_zoo_is_fitted_by_keras_itself(backend: str, before: str) -> None:
+    """Whose order of the images is drawn from TensorFlow's own generator there; a seed of the user's stays."""
+    if before and backend != "tensorflow":
+        pytest.skip("what is TensorFlow's")
+    code = (
+        f"{before}\n"
+        "import kerascnn, numpy\n"
+        "changes = {'input_shape': [8, 8, 1], 'filters': [2], 'hidden': [2]}\n"
+        "model = kerascnn.build_model(kerascnn.load_recipe('cnn2_fmnist', changes))\n"
+        "model.compile('sgd', 'sparse_categorical_crossentropy')\n"
+        "model.fit(numpy.zeros((4, 8, 8, 1), 'uint8'), numpy.zeros(4, int), verbose=0)\n"
+    )
+    if before:
+        code += "from tensorflow.python.eager.context import global_seed\nassert global_seed() == 5\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.backend
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell's way to start a process without the channel")
+def test_keras_is_imported_in_a_process_without_an_error_channel(backend: str) -> None:
+    code = f"from kerascnn.training.backend import activate; activate({backend!r}); print('active')"
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code], stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "active\n")
+
+
+def test_a_library_that_ends_the_process_is_heard(tmp_path: Path) -> None:
+    """As Intel's OpenMP does where it is there twice; here a stand-in for torch has its words."""
+    (tmp_path / "torch.py").write_text("import os\nos.write(2, b'OMP: Error #15')\nos._exit(3)\n")
+    code = "from kerascnn.training.backend import activate; activate('torch')"
+    paths = os.pathsep.join([str(tmp_path), str(Path(kerascnn.__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (3, "OMP: Error #15")
 
 
 @pytest.mark.backend
@@ -426,6 +485,35 @@ def weights_after_a_step(changes: dict[str, Any]) -> tuple[list[np.ndarray], lis
     steps.train(*batch())
     after = [numpy_of(variable) for variable in model.trainable_variables]
     return before, after, [variable.name for variable in model.trainable_variables]
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("norm", ["", "x = layers.BatchNormalization()(x)"], ids=["no norm", "norm"])
+def test_what_a_layer_of_ones_own_adds_to_the_loss_is_in_its_gradients(
+    keras: Any, recipe_of_builder: Callable[..., Recipe], norm: str
+) -> None:
+    """It adds 1000 times the mean of its scaled input, whose gradient is that of the scale by far."""
+    recipe = recipe_of_builder(
+        "adding",
+        "from keras import layers, ops\n"
+        "class Adding(layers.Layer):\n"
+        "    def build(self, shape):\n"
+        "        self.scale = self.add_weight(shape=(), initializer='ones', name='scale')\n"
+        "    def call(self, x):\n"
+        "        self.add_loss(1000 * self.scale * ops.mean(ops.ones_like(x)))\n"
+        "        return x\n"
+        "def build(x, *, classes, **style):\n"
+        f"    {norm or 'pass'}\n"
+        "    return layers.Dense(classes)(layers.Flatten()(Adding(name='adding')(x)))\n",
+        {**SGD, "input_shape": [28, 28, 1]},
+    )
+    from kerascnn.training.network import initial_model, make_network
+
+    network = make_network(initial_model(recipe, None), recipe.train)
+    scale = network.model.get_layer("adding").scale
+    loss, _, _ = network.steps.train(*batch())
+    assert numpy_of(loss) < 100, "what is reported is the cross-entropy"
+    assert numpy_of(scale.value) == pytest.approx(1 - 0.1 * 1000)
 
 
 SGD = {"train.optimizer.name": "sgd", "train.optimizer.learning_rate": 0.1}
@@ -728,6 +816,23 @@ def test_folders_may_be_given_as_texts(keras: Any, tmp_path: Path) -> None:
 def test_a_network_with_dropout_is_resumed_in_the_process_that_trained_it(keras: Any, tmp_path: Path) -> None:
     """Keras counts the generators of dropout on from one network to the next; that makes no other network of it."""
     recipe = own("stateful", train__epochs=1, train__limit_train=20, train__limit_val=10)
+    run = open_run(kerascnn.train(recipe, run_dir=tmp_path / "run").run_dir)
+    control.ask(run, control.make_command("extend", 1.0))
+    assert kerascnn.resume(run).figures["epochs"] == 2
+
+
+@pytest.mark.backend
+def test_a_network_of_ones_own_is_resumed_in_the_process_that_trained_it(
+    keras: Any, recipe_of_builder: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """Its layers have the names that Keras gives them, with a number that it counts on."""
+    source = (
+        "from keras import layers\n"
+        "def build(x, *, classes, **style):\n"
+        "    return layers.Dense(classes)(layers.Flatten()(x))\n"
+    )
+    changes = {"input_shape": [28, 28, 1], "train.epochs": 1, "train.limit_train": 20, "train.limit_val": 10}
+    recipe = recipe_of_builder("unnamed", source, changes)
     run = open_run(kerascnn.train(recipe, run_dir=tmp_path / "run").run_dir)
     control.ask(run, control.make_command("extend", 1.0))
     assert kerascnn.resume(run).figures["epochs"] == 2

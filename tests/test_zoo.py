@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from statistics import NormalDist
 from typing import Any
@@ -393,3 +395,111 @@ def test_a_builder_of_the_users_own_is_found_by_name(keras: Any, tmp_path: Any, 
 def test_too_many_pools_are_refused_in_a_sentence(keras: Any) -> None:
     with pytest.raises(RecipeError, match="6 pools of 2×2 leave nothing of 32 pixels"):
         built("plain12_relu", filters=[4] * 6)
+
+
+OWN_BLOCKS = """
+import keras
+from keras import layers
+
+def block(name):
+    return keras.Sequential(
+        [layers.Conv2D(4, 3, padding="same", name="conv"), layers.Dropout(0.5, name="dropout")], name=name
+    )
+
+def build(x, *, classes, **style):
+    x = layers.Conv2D(4, 3)(x)
+    x = block("second")(block("first")(x))
+    return layers.Dense(classes)(layers.Flatten()(x))
+"""
+
+
+def test_a_network_built_again_in_its_process_has_the_same_names_and_weights(
+    keras: Any, recipe_of_builder: Callable[..., Recipe]
+) -> None:
+    """Keras gives a layer without a name the next number."""
+    recipe = recipe_of_builder("again", OWN_BLOCKS)
+    one, two = kerascnn.build_model(recipe), kerascnn.build_model(recipe)
+    assert [variable.path for variable in one.variables] == [variable.path for variable in two.variables]
+    for first, second in zip(one.variables, two.variables, strict=True):
+        assert (numpy_of(first.value) == numpy_of(second.value)).all(), first.path
+    # Whoever adds a layer to it gets another name.
+    names = [layer.name for layer in one.layers]
+    assert keras.layers.Dense(1).name not in names
+
+
+def test_a_builder_may_take_layers_that_are_older_than_the_network(
+    keras: Any, recipe_of_builder: Callable[..., Recipe]
+) -> None:
+    recipe = recipe_of_builder(
+        "older",
+        "from keras import layers\n"
+        "before = layers.ReLU()\n"
+        "def build(x, *, classes, **style):\n"
+        "    return layers.Dense(classes)(layers.ReLU()(layers.Flatten()(before(x))))\n",
+    )
+    for _ in range(2):
+        assert len(kerascnn.build_model(recipe).layers) == 6
+
+
+def test_layers_of_the_same_name_have_a_draw_each(keras: Any, recipe_of_builder: Callable[..., Recipe]) -> None:
+    model = kerascnn.build_model(recipe_of_builder("blocks", OWN_BLOCKS))
+    first, second = (model.get_layer(name) for name in ("first", "second"))
+    one, two = (numpy_of(block.get_layer("conv").kernel) for block in (first, second))
+    assert not (one == two).any()
+    one, two = (numpy_of(block.get_layer("dropout").seed_generator.state.value) for block in (first, second))
+    assert one[0] != two[0]
+
+
+def test_weights_that_a_builder_assigns_stay(keras: Any, recipe_of_builder: Callable[..., Recipe]) -> None:
+    """As of a network that was trained elsewhere, whose kernels have initializers too."""
+    from kerascnn.training.network import initial_model
+
+    recipe = recipe_of_builder(
+        "trained",
+        "import keras\n"
+        "from keras import layers\n"
+        "def build(x, *, classes, **style):\n"
+        "    images = keras.Input(x.shape[1:])\n"
+        "    trained = keras.Model(images, layers.Conv2D(3, 3, name='known')(images), name='trained')\n"
+        "    trained.set_weights([keras.ops.ones(weight.shape) for weight in trained.weights])\n"
+        "    trained.trainable = False\n"
+        "    return layers.Dense(classes, name='logits')(layers.Flatten()(trained(x)))\n",
+        {"input_shape": [8, 8, 1]},
+    )
+    told: list[str] = []
+    model = initial_model(recipe, None, told.append)
+    assert all((numpy_of(weight.value) == 1).all() for weight in model.get_layer("trained").weights)
+    (text,) = told
+    assert text.endswith("known/kernel keeps what the builder assigned; the seed draws the rest")
+    again = kerascnn.build_model(recipe, seed=1)
+    assert all((numpy_of(weight.value) == 1).all() for weight in again.get_layer("trained").weights)
+    logits = [numpy_of(one.get_layer("logits").kernel) for one in (model, again, initial_model(recipe, None))]
+    assert (logits[0] == logits[2]).all()
+    assert not (logits[0] == logits[1]).any()
+
+
+def test_while_a_network_is_built_other_threads_draw_as_ever(keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kerascnn.training import initial_weights
+
+    recipe = load_recipe("cnn2_fmnist", {"input_shape": [8, 8, 1], "filters": [3], "hidden": [4]})
+    build, inside, go_on = initial_weights.build_model, threading.Barrier(2), threading.Event()
+
+    def build_slowly(*inputs: Any, **named: Any) -> Any:
+        inside.wait()
+        go_on.wait()
+        return build(*inputs, **named)
+
+    draw = keras.initializers.HeNormal(seed=0)
+    before = numpy_of(draw((4, 4)))
+    monkeypatch.setattr(initial_weights, "build_model", build_slowly)
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(initial_weights.build_undrawn, recipe)
+        inside.wait()
+        try:
+            assert (numpy_of(draw((4, 4))) == before).all()
+        finally:
+            go_on.set()
+        kernels = [weight for weight in building.result().weights if weight.name == "kernel"]
+    assert kernels
+    assert not any(numpy_of(kernel.value).any() for kernel in kernels)
+    assert (numpy_of(draw((4, 4))) == before).all()

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from kerascnn.bench.measuring import LateError, LostError, Trainer, Variant
+from kerascnn.bench.measuring import LostError, PassingError, Trainer, Variant
 from kerascnn.data.locate import cache_folder
 from kerascnn.errors import BackendError
-from kerascnn.machine import machine, usable_cores
+from kerascnn.machine import machine, nvidia_gpus, usable_cores
 from kerascnn.recipe import Recipe
 from kerascnn.runs.files import write_text
 from kerascnn.training import backend as backends
@@ -49,8 +49,8 @@ class Speeds(BaseModel):
     model: str
     images_per_s: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     left_out: dict[str, str]
-    late: bool = Field(default=False, exclude=True)
-    """Whether one of them might have had a figure on a quieter machine."""
+    passing: bool = Field(default=False, exclude=True)
+    """Whether one of them might have a figure the next time."""
 
     def sentence(self) -> str:
         """The figures in words."""
@@ -94,7 +94,7 @@ def fastest_backend(recipe: Recipe, device: str, tell: Tell) -> str:
         if not speeds.images_per_s:
             raise BackendError(f"--backend auto: {speeds.sentence()}; --backend {installed[0]} goes without measuring")
         remembered.networks[key] = speeds
-        if speeds.late:
+        if speeds.passing:
             where = "not remembered: the next time may be quieter"
         else:
             where = f"remembered in {file}" if keep(file, remembered) else f"not remembered: {file} can't be written"
@@ -120,7 +120,7 @@ def measure(recipe: Recipe, names: Sequence[str], device: str) -> Speeds:
                 speeds.images_per_s[name] = steps * recipe.train.batch_size / seconds
         except LostError as lost:
             speeds.left_out[name] = str(lost)
-            speeds.late |= isinstance(lost, LateError)
+            speeds.passing |= isinstance(lost, PassingError)
     return speeds
 
 
@@ -131,6 +131,7 @@ def circumstances(installed: Sequence[str], device: str) -> dict[str, Any]:
         "cores": usable_cores(),
         "threads": {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ},
         "device": device,
+        "gpus": nvidia_gpus(),
         "allocator": asked_allocator(),
         "versions": {name: backends.versions(name) for name in installed},
     }

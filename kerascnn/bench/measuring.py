@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
 
-from kerascnn.errors import BackendError
+from kerascnn.errors import BackendError, is_out_of_memory
 from kerascnn.recipe import Recipe
 from kerascnn.training.allocator import DEFAULT, VARIABLE
 
@@ -30,6 +30,8 @@ Kind = Literal["kerascnn", "channels_first", "channels_last", "tf_function", "tf
 ROUNDS = 15
 FEWEST_ROUNDS = 3
 READY_WITHIN_S = 600.0
+# SIGKILL's number. Windows has no such signal.
+KILL = 9
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ class LostError(Exception):
     """A variant's process ended, or was too slow."""
 
 
-class LateError(LostError):
-    """It was too slow."""
+class PassingError(LostError):
+    """What need not happen the next time: it was too slow, it was killed, or other programs had the memory."""
 
 
 class Trainer:
@@ -162,10 +164,9 @@ class Trainer:
         try:
             line = self._lines.get(timeout=max(until - time.monotonic(), 0))
         except queue.Empty:
-            raise LateError("it wasn't done in time") from None
+            raise PassingError("it wasn't done in time") from None
         if not line:
-            self._process.wait()
-            raise LostError(self._last_words())
+            raise self._lost()
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -175,10 +176,14 @@ class Trainer:
             self._lines.put(line)
         self._lines.put("")
 
-    def _last_words(self) -> str:
+    def _lost(self) -> LostError:
+        """Why the process ended, by its last words."""
+        code = self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1].strip() if lines else f"exit code {self._process.returncode}"
+        lost = LostError(lines[-1].strip() if lines else f"exit code {code}")
+        # Linux kills a process that takes more memory than there is.
+        return PassingError(str(lost)) if code == -KILL or is_out_of_memory(lost) else lost
 
 
 def measure(

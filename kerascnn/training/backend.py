@@ -9,7 +9,7 @@ import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -75,7 +75,7 @@ def install_line(backend: str) -> str:
 
 
 def choose_backend(asked: str | None = None, reason: str = "--backend") -> BackendChoice:
-    """``asked`` for ``reason``, else ``KERAS_BACKEND``, else what is installed, torch first.
+    """``asked`` for ``reason``, else ``KERAS_BACKEND``, else what Keras runs on, else what is installed, torch first.
 
     ``keras.json`` doesn't count: Keras writes it itself, so it is nobody's wish.
 
@@ -96,6 +96,11 @@ def choose_backend(asked: str | None = None, reason: str = "--backend") -> Backe
         return BackendChoice(name, why)
     if not installed:
         raise BackendError(f"no backend is installed: {install_line('torch')}")
+    if "keras" in sys.modules:
+        import keras
+
+        if keras.backend.backend() in installed:
+            return BackendChoice(keras.backend.backend(), "Keras runs on it in this process")
     return BackendChoice(installed[0], f"installed: {', '.join(installed)}")
 
 
@@ -129,7 +134,8 @@ def activate(backend: str, device: str = "auto") -> None:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
             os.environ["JAX_PLATFORMS"] = "cpu"
             os.environ["KERAS_TORCH_DEVICE"] = "cpu"
-        with unheard(), without_idle_imports(backend):
+        # A library that ends the process as it is imported says why on the error channel alone.
+        with unheard() if backend == "tensorflow" else nullcontext(), without_idle_imports(backend):
             import keras
     check_process(backend, device)
     import keras
@@ -189,8 +195,12 @@ def _make_repeatable(backend: str) -> None:
         torch.backends.cudnn.benchmark = False
     elif backend == "tensorflow":
         import tensorflow as tf
+        from tensorflow.python.eager.context import global_seed
 
         tf.config.experimental.enable_op_determinism()
+        # From now on TensorFlow refuses what draws without a seed, Keras's `fit` among it.
+        if global_seed() is None:
+            tf.random.set_seed(0)
         for gpu in tf.config.list_physical_devices("GPU"):
             # Refused where TensorFlow has computed something in this process before.
             with suppress(RuntimeError):

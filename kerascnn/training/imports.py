@@ -74,15 +74,22 @@ def _left_alone(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """Drop what is written to the error channel from outside Python while TensorFlow may be imported.
+    """Drop what is written to the error channel from outside Python while TensorFlow is imported.
 
     Its C++ greets there before any setting can stop it. What fails raises all the same.
     """
     if "tensorflow" in sys.modules:
         yield
         return
-    sys.stderr.flush()
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        kept = os.dup(2)
+    except OSError:
+        # A process without a terminal, such as a window's on Windows, may have no such channel.
+        yield
+        return
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
         yield

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,10 +17,13 @@ from typing import Any, TypeAlias, TypeGuard
 import keras
 import numpy as np
 from keras import ops
+from keras.src.backend.common.stateless_scope import in_stateless_scope
+from keras.src.backend.common.variables import Variable
 from numpy.typing import NDArray
 
 from kerascnn.machine import usable_cores
 from kerascnn.recipe import Recipe
+from kerascnn.training.steps import is_kernel
 from kerascnn.zoo import BUILDERS, build_model
 
 # What is drawn here: Glorot's, He's and LeCun's, and a normal distribution of a given deviation.
@@ -38,21 +43,64 @@ STRIPE = 2**24
 # From so many values on, some milliseconds, a draw is another thread's.
 SHARED = 2**17
 
+# What is changed of Keras's classes while one network is built would be taken for Keras's own by a second one's thread.
+_building = threading.RLock()
 
-def assign_initial_weights(model: keras.Model, seed: int) -> list[str]:
+
+def build_initial(
+    recipe: Recipe,
+    seed: int,
+    *,
+    mean: Sequence[float] | None = None,
+    deviation: Sequence[float] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> keras.Model:
+    """Build a recipe's network with the first weights of a seed.
+
+    Kernels that somebody's own builder assigns, such as those of a trained network, keep what it gives them. Other
+    arguments and errors are those of :func:`kerascnn.zoo.build_model`.
+
+    Args:
+        recipe: what to build.
+        seed: of the weights.
+        mean: as for :func:`kerascnn.zoo.build_model`.
+        deviation: likewise.
+        tell: is told of kernels that aren't drawn alike on every backend, and of those that the builder assigned.
+    """
+    with _assignments() as assigned:
+        model = build_undrawn(recipe, mean=mean, deviation=deviation)
+    kept = [variable.path for variable in model.weights if id(variable) in assigned and is_kernel(variable)]
+    if kept:
+        others = f" and {len(kept) - 1:,} other kernels keep" if len(kept) > 1 else " keeps"
+        tell(f"{kept[0]}{others} what the builder assigned; the seed draws the rest")
+    for path in assign_initial_weights(model, seed, kept=assigned):
+        tell(f"{path}: its initial values are {keras.backend.backend()}'s own draw")
+    return model
+
+
+def assign_initial_weights(model: keras.Model, seed: int, kept: Collection[int] = ()) -> list[str]:
     """Replace each kernel's initial values by a draw that depends on the seed and its name alone.
 
     Variables that start from a constant (biases, BatchNorm) keep it. Dropout's random generators are seeded likewise.
+    Of layers with the same name, as in two blocks of one kind, the second has a draw of its own.
+
+    Args:
+        model: a built network.
+        seed: of the draws.
+        kept: the ids of variables that keep what they have.
 
     Returns:
         Paths of the variables whose initializer has no NumPy form here; they keep the backend's own draw.
     """
     unknown: list[str] = []
+    named: Counter[str] = Counter()
     elsewhere: list[tuple[keras.Variable, NDArray[np.float32]]] = []
     draws: list[_Draw] = []
     for layer in _innermost_layers(model):
         for variable in layer.weights:
-            name = f"{layer.name}/{variable.name}"
+            name = _numbered(f"{layer.name}/{variable.name}", named)
+            if id(variable) in kept:
+                continue
             initializer = _initializer(layer, variable.name)
             if _is_drawn_here(initializer):
                 values = _memory_of(variable)
@@ -66,12 +114,18 @@ def assign_initial_weights(model: keras.Model, seed: int) -> list[str]:
                 unknown.append(name)
         generator = getattr(layer, "seed_generator", None)
         if generator is not None:
-            number = random_for(seed, f"{layer.name}/seed").integers(0, 2**31)
+            number = random_for(seed, _numbered(f"{layer.name}/seed", named)).integers(0, 2**31)
             generator.state.assign(np.array([number, 0], dtype=np.int64))
     _carry_out(draws)
     for variable, values in elsewhere:
         variable.assign(values)
     return unknown
+
+
+def _numbered(name: str, named: Counter[str]) -> str:
+    """A name, with a number from its second time on."""
+    named[name] += 1
+    return name if named[name] == 1 else f"{name} ({named[name]})"
 
 
 def build_undrawn(
@@ -89,15 +143,45 @@ def build_undrawn(
 
 @contextmanager
 def _no_draw() -> Iterator[None]:
+    """Inside, this thread's kernels begin as zeros; in another one Keras may be drawing for somebody else."""
+    mine = threading.get_ident()
+
+    def undrawn(draw: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: Any, shape: Any, dtype: Any = None) -> Any:
+            return ops.zeros(shape, dtype) if threading.get_ident() == mine else draw(self, shape, dtype)
+
+        return call
+
     kinds: tuple[Any, ...] = DRAWN
-    draws = [kind.__call__ for kind in kinds]
-    for kind in kinds:
-        kind.__call__ = lambda _, shape, dtype=None: ops.zeros(shape, dtype)
-    try:
-        yield
-    finally:
+    with _building:
+        draws = [kind.__call__ for kind in kinds]
         for kind, draw in zip(kinds, draws, strict=True):
-            kind.__call__ = draw
+            kind.__call__ = undrawn(draw)
+        try:
+            yield
+        finally:
+            for kind, draw in zip(kinds, draws, strict=True):
+                kind.__call__ = draw
+
+
+@contextmanager
+def _assignments() -> Iterator[dict[int, keras.Variable]]:
+    """Inside, the variables that are assigned to are collected, by their ids."""
+    assigned: dict[int, keras.Variable] = {}
+
+    def noted(self: Any, value: Any) -> Any:
+        # While a layer is traced nothing is assigned yet.
+        if not in_stateless_scope():
+            assigned[id(self)] = self
+        return assign(self, value)
+
+    with _building:
+        assign = Variable.assign
+        Variable.assign = noted
+        try:
+            yield assigned
+        finally:
+            Variable.assign = assign
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from kerascnn.data.statistics import PixelStatistics
 from kerascnn.diagnosis.signals import KernelLayer, kernel_layers
 from kerascnn.recipe import Recipe, Train
 from kerascnn.training.backend import seed_backend
-from kerascnn.training.initial_weights import assign_initial_weights, build_undrawn
+from kerascnn.training.initial_weights import build_initial
 from kerascnn.training.optimizer import make_optimizer
 from kerascnn.training.steps import Steps, make_steps
 
@@ -34,18 +34,16 @@ def initial_model(
     Args:
         recipe: what to build.
         statistics: the constants of ``standardize``, from :func:`kerascnn.data.statistics.constants_of`.
-        tell: is told of variables that aren't drawn alike on every backend.
+        tell: as for :func:`kerascnn.training.initial_weights.build_initial`.
     """
-    backend = keras.backend.backend()
-    seed_backend(backend, recipe.train.seed % 2**32)
-    model = build_undrawn(
+    seed_backend(keras.backend.backend(), recipe.train.seed % 2**32)
+    return build_initial(
         recipe,
+        recipe.train.seed,
         mean=statistics.mean if statistics else None,
         deviation=statistics.deviation if statistics else None,
+        tell=tell,
     )
-    for path in assign_initial_weights(model, recipe.train.seed):
-        tell(f"{path}: its initial values are {backend}'s own draw")
-    return model
 
 
 def make_network(model: keras.Model, train: Train, execution: str = "auto") -> Network:

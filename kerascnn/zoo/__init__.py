@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from kerascnn.errors import RecipeError, is_out_of_memory, kind_and_reason, near
 from kerascnn.recipe import FAMILIES, Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import keras
 
@@ -55,12 +56,16 @@ def build_model(
     from kerascnn.zoo.scaling import scale_pixels
 
     builder = find_builder(recipe.builder)
-    pixels = keras.Input(recipe.input_shape, dtype="uint8", name="pixels")
+
+    def build() -> keras.Model:
+        pixels = keras.Input(recipe.input_shape, dtype="uint8", name="pixels")
+        x = scale_pixels(pixels, recipe.train.scaling, mean, deviation)
+        return keras.Model(pixels, builder(x, **recipe.network()), name=_scope_name(recipe.name))
+
     policy = keras.mixed_precision.dtype_policy()
     keras.mixed_precision.set_dtype_policy(recipe.train.precision)
     try:
-        x = scale_pixels(pixels, recipe.train.scaling, mean, deviation)
-        model = keras.Model(pixels, builder(x, **recipe.network()), name=_scope_name(recipe.name))
+        model = _named_as_in_a_fresh_process(build)
     except (TypeError, ValueError) as error:
         raise RecipeError(
             f"{recipe.name}: the builder {recipe.builder} rejects its arguments: {kind_and_reason(error)}"
@@ -78,6 +83,37 @@ def build_model(
             f"shape {model.output_shape}"
         )
     return model
+
+
+def _named_as_in_a_fresh_process(build: Callable[[], keras.Model]) -> keras.Model:
+    """Build a network whose layers have the names that they have where nothing was built before.
+
+    Initial weights and checkpoints go by the names, and Keras counts those that it gives through a whole process.
+    """
+    try:
+        with _fresh_names():
+            return build()
+    except ValueError as error:
+        if "unique" not in str(error):
+            raise
+        # The builder also takes layers that are older than this call, and one has the name of a new one.
+        return build()
+
+
+@contextmanager
+def _fresh_names() -> Iterator[None]:
+    """Inside, Keras counts the names that it gives from the start; afterwards it repeats none of them."""
+    from keras.src.backend.common.global_state import get_global_attribute
+    from keras.src.utils.naming import reset_uids
+
+    before = dict(get_global_attribute("object_name_uids") or {})
+    reset_uids()
+    try:
+        yield
+    finally:
+        counts = get_global_attribute("object_name_uids")
+        for name, count in before.items():
+            counts[name] = max(counts[name], count)
 
 
 def _scope_name(name: str) -> str:

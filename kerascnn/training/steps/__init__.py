@@ -36,8 +36,8 @@ class Steps(Protocol):
 
         Returns:
             The batch's mean cross-entropy, its number of right answers, and the L2 norms of the loss's gradients by the
-            observed variables, as tensors of the backend; None for norms that nobody wanted. What regularizers of the
-            network add to the loss is in its gradients alone.
+            observed variables, as tensors of the backend; None for norms that nobody wanted. What regularizers and
+            layers add to the loss is in its gradients alone.
         """
 
     def evaluate(self, pixels: Pixels, labels: Labels) -> tuple[Any, Any]:
@@ -102,6 +102,12 @@ def has_penalties(model: keras.Model) -> bool:
     return any(getattr(variable, "regularizer", None) is not None for variable in model.trainable_variables) or any(
         getattr(layer, "activity_regularizer", None) is not None for layer in layers
     )
+
+
+def may_add_losses(model: keras.Model) -> bool:
+    """Whether layers may add something to the loss as Keras calls them: for regularizers, or by somebody's own code."""
+    layers = model._flatten_layers(include_self=False)
+    return has_penalties(model) or any(not type(layer).__module__.startswith("keras.") for layer in layers)
 
 
 def decayed(variables: list[keras.Variable]) -> list[bool]:

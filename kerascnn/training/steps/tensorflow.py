@@ -14,7 +14,7 @@ from kerascnn.errors import NotLoweredError
 from kerascnn.recipe import Train
 from kerascnn.training.lowering.tensorflow.adam import fuse_adam
 from kerascnn.training.lowering.tensorflow.batch_norm import FusedNetwork
-from kerascnn.training.steps import count_right, cross_entropy, decayed, has_penalties
+from kerascnn.training.steps import count_right, cross_entropy, decayed, has_penalties, may_add_losses
 
 
 class TensorflowSteps:
@@ -39,12 +39,12 @@ class TensorflowSteps:
         """
         self._model = model
         self._compute: Callable[..., Any] = model
-        self._has_penalties = has_penalties(model)
+        self._adds_losses = may_add_losses(model)
         if execution != "keras":
             if fuse_adam(optimizer):
                 self.execution = "lowered"
             # Regularizers add to the loss as Keras calls the layers.
-            if not self._has_penalties:
+            if not has_penalties(model):
                 with contextlib.suppress(NotLoweredError):
                     self._compute, self.execution = FusedNetwork(model), "lowered"
         if execution == "lowered" and self.execution != "lowered":
@@ -73,7 +73,7 @@ class TensorflowSteps:
         with tf.GradientTape() as tape:
             logits = self._compute(x, training=True)
             loss = cross_entropy(y, logits, self._recipe.label_smoothing)
-            penalised = loss + sum(self._model.losses) if self._has_penalties else loss
+            penalised = loss + sum(self._model.losses) if self._adds_losses else loss
             scaled = self._optimizer.scale_loss(penalised)
         gradients = tape.gradient(scaled, [variable.value for variable in self._variables])
         # The gradients are those of the scaled loss.

@@ -15,7 +15,7 @@ from kerascnn.errors import NotLoweredError
 from kerascnn.recipe import Train
 from kerascnn.training.lowering.torch.adam import fuse_adam
 from kerascnn.training.lowering.torch.graph import lay_out, lower
-from kerascnn.training.steps import decayed, has_penalties
+from kerascnn.training.steps import decayed, has_penalties, may_add_losses
 
 
 class TorchSteps:
@@ -39,10 +39,10 @@ class TorchSteps:
         """
         self._model = model
         self._compute: Callable[..., Any] = model
-        self._has_penalties = has_penalties(model)
+        self._adds_losses = may_add_losses(model)
         if execution != "keras":
             try:
-                if self._has_penalties:
+                if has_penalties(model):
                     raise NotLoweredError("regularizers add to the loss as Keras calls the layers")
                 self._compute, self.execution = lower(model), "lowered"
                 lay_out((*model.variables, *optimizer.variables))
@@ -65,7 +65,7 @@ class TorchSteps:
             variable.value.grad = None
         logits = self._compute(x, training=True)
         loss = cross_entropy(_precise(logits), y, label_smoothing=self._train.label_smoothing)
-        penalised = loss + sum(self._model.losses) if self._has_penalties else loss
+        penalised = loss + sum(self._model.losses) if self._adds_losses else loss
         self._optimizer.scale_loss(penalised).backward()
         gradients = [variable.value.grad for variable in self._variables]
         with torch.no_grad():

@@ -131,9 +131,11 @@ def _with_casts(function: Function, layer: Any, inputs: Sequence[keras.KerasTens
     """Cast what comes in another type than the layer computes in, as Keras does for a mixed precision."""
     if not isinstance(layer, keras.layers.Layer) or all(x.dtype == layer.compute_dtype for x in inputs):
         return function
-    if isinstance(layer, keras.layers.Rescaling):
+    floats = all("float" in x.dtype for x in inputs)
+    if isinstance(layer, keras.layers.Rescaling) and not floats:
+        # Its multiplication makes numbers of bytes.
         return function
-    if not all("float" in x.dtype for x in inputs):
+    if not floats:
         raise NotLoweredError(f"{layer.name} ({type(layer).__name__}): expected floats, got {inputs[0].dtype}")
     dtype = to_torch_dtype(layer.compute_dtype)
     return lambda *xs, training: function(*(x.to(dtype) for x in xs), training=training)

@@ -55,7 +55,7 @@ def is_pooled_first(pooling: Any, readers: Readers) -> bool:
     return (
         convolution.kernel_size == convolution.strides == (1, 1) != pooling.operation.strides
         and convolution.activation is activations.linear
-        and maker.input_tensors[0].dtype == maker.outputs[0].dtype
+        and maker.input_tensors[0].dtype == maker.outputs[0].dtype == pooling.operation.compute_dtype
     )
 
 
