@@ -579,6 +579,8 @@ def test_a_run_without_the_weights_that_it_was_to_begin_with_is_none(
         create_run(tmp_path / "run", own("tiny"), [], no_room)
     with pytest.raises(UnknownNameError, match="expected a run directory"):
         open_run(tmp_path / "run")
+    # With room again the same command begins it.
+    assert create_run(tmp_path / "run", own("tiny"), []).recipe_file.is_file()
 
 
 def test_a_run_that_another_machine_works_on_is_not_deleted(tmp_path: Path) -> None:

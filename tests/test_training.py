@@ -13,6 +13,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from kerascnn.catalog import load_recipe
 from kerascnn.cli import app
 from kerascnn.data.batches import TrainingBatches, ValidationBatches, read_ahead, vary
 from kerascnn.data.images import ArrayImages
-from kerascnn.errors import BackendError, CheckpointError, RunError, UnknownNameError
+from kerascnn.data.known import DATASETS
+from kerascnn.errors import BackendError, CheckpointError, DatasetError, RunError, UnknownNameError
 from kerascnn.recipe import Augment, Train
 from kerascnn.runs import control
 from kerascnn.runs import events as ev
@@ -51,6 +53,7 @@ from kerascnn.training.signals import Interruption
 from kerascnn.training.verify import verify
 from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, effective_steps, events_of, write_image_folder
 from tests.live import events_of_live, final_state, train_arguments, wait_for
+from tests.test_data import write_mnist
 
 # ── Batches ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -1029,6 +1032,47 @@ def test_a_run_on_a_relative_folder_goes_on_from_elsewhere(
         assert one.recipe().dataset == f"folder:{tmp_path / 'images'}"
         assert kerascnn.resume(one).state == "finished"
     assert next(ev.of_kind(run.events(), ev.RunStarted)).dataset == f"folder:{tmp_path / 'images'}"
+
+
+@pytest.mark.backend
+def test_a_run_that_was_told_once_where_its_data_lies_finds_it_again(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command to go on with doesn't repeat ``--data-dir``; another copy, or a download, would be other data."""
+    from kerascnn.training.inference import evaluate, load_network
+
+    known = replace(DATASETS["mnist"], train_images=60, test_images=20)
+    monkeypatch.setitem(DATASETS, "mnist", known)
+    write_mnist(tmp_path / "disk" / "mnist", known, compress=False)
+    recipe = own("tiny", dataset="mnist")
+    told, untold = Options(data_dir=Path("disk")), Options(download=False)
+    run = open_run(kerascnn.train(recipe, run_dir=tmp_path / "run", options=told).run_dir)
+    left_behind = new_run(tmp_path / "left", recipe, told, None)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert kerascnn.resume(left_behind, options=untold).state == "finished"
+    for epochs in (2, 3):
+        control.ask(run, control.make_command("extend", 1.0))
+        assert kerascnn.resume(run, options=untold).figures["epochs"] == epochs
+    assert evaluate(run, load_network(run), download=False).images == 20
+    assert verify(run, options=untold).equal
+    (tmp_path / "disk").rename(tmp_path / "away")
+    with pytest.raises(DatasetError, match="mnist is not on this machine"):
+        kerascnn.resume(run, options=untold)
+
+
+def test_a_start_that_is_interrupted_before_its_first_event_leaves_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the lists it would be called killed, though it never was a run."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kerascnn.training.session._carry_out", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kerascnn.train(own("tiny"), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 # ── Coming back ───────────────────────────────────────────────────────────────────────────────────────────────────────
