@@ -40,7 +40,7 @@ from kerascnn.training.checkpoint import (
 from kerascnn.training.inference import load_network
 from kerascnn.training.session import Options
 from kerascnn.training.transfer import put_weights
-from tests.conftest import GIVE_UP_S, Command, events_of, write_image_folder
+from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, events_of, write_image_folder
 from tests.live import events_of_live, final_state, train_arguments, wait_for
 from tests.test_training import own
 
@@ -381,6 +381,17 @@ def test_a_full_disk_ends_the_run_with_its_last_checkpoint_whole(
     expect_whole_files(run_dir)
     filler.unlink()
     expect_it_to_go_on(run_dir, untouched, kerascnn_command)
+
+
+def test_a_disk_without_room_for_the_best_weights_ends_the_run(
+    tmp_path: Path, kerascnn_command: Command, small_disk: Path
+) -> None:
+    """HDF5 on a full disk would end the process instead, without a word."""
+    mount("-o", "remount,size=64k", small_disk)
+    run_dir = small_disk / "run"
+    done = kerascnn_command("train", "tiny", "--catalog", OWN_CATALOG, "--run-dir", run_dir)
+    expect_a_sentence(done.returncode, done.stderr, f"{run_dir / 'best.weights.h5'}: No space left on device")
+    assert open_run(run_dir).summary().state == "failed"
 
 
 def test_a_disk_that_is_full_while_the_run_is_paused_is_not_even_noticed(

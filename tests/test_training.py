@@ -881,6 +881,20 @@ def test_a_network_learns_and_its_run_tells_how(keras: Any, backend: str, tmp_pa
 
 
 @pytest.mark.backend
+def test_the_best_weights_are_as_keras_writes_and_reads_them(keras: Any, tmp_path: Path) -> None:
+    from kerascnn.training.network import initial_model
+    from kerascnn.training.state import weights_file
+
+    written, read = (
+        initial_model(own("stateful", train__scaling="unit"), None),
+        initial_model(own("stateful", train__scaling="unit", train__seed=1), None),
+    )
+    (tmp_path / "a.weights.h5").write_bytes(weights_file(written))
+    read.load_weights(tmp_path / "a.weights.h5")
+    assert all((a == b).all() for a, b in zip(written.get_weights(), read.get_weights(), strict=True))
+
+
+@pytest.mark.backend
 def test_an_epochs_figures_are_means_over_its_images(keras: Any) -> None:
     """The last batch is smaller and counts less."""
     result = kerascnn.train(own("tiny", train__limit_train=130, train__batch_size=50))
