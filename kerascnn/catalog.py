@@ -55,7 +55,23 @@ def read_catalog(path: Path) -> Entries:
     models = content.get("models", {})
     if not isinstance(models, dict) or not all(isinstance(entry, dict) for entry in models.values()):
         raise RecipeError(f"{path}: expected tables named [models.NAME]")
+    for name, entry in models.items():
+        _check_name(name, entry, path)
     return models
+
+
+def _check_name(name: str, entry: Mapping[str, Any], path: Path) -> None:
+    """To TOML a dot in ``[models.net.v2]`` begins a table in the table ``net``.
+
+    Raises:
+        RecipeError: there is such a name.
+    """
+    if "base" in entry or "builder" in entry:
+        return
+    for rest, inner in entry.items():
+        if isinstance(inner, Mapping) and ("base" in inner or "builder" in inner):
+            whole = brief(f"{name}.{rest}").strip("'\"")
+            raise RecipeError(f'{path}: a name with a dot stands in quotes: expected [models."{whole}"]')
 
 
 @cache

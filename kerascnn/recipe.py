@@ -62,6 +62,7 @@ class AdamW(Adam):
 
 # The tables of which there are several kinds, and the kind that one without a name is of.
 DEFAULT_KINDS = {"train.optimizer": "adam", "train.schedule": "constant"}
+_SEVERAL_KINDS = [key.rpartition(".")[2] for key in DEFAULT_KINDS]
 
 
 def _named(key: str) -> Discriminator:
@@ -372,7 +373,9 @@ def parse_recipe(name: str, entry: dict[str, Any], *, file: str = "") -> Recipe:
     shown = f"{file}: {entry_name}" if file else entry_name
     builder = entry.get("builder")
     if not isinstance(builder, str):
-        raise RecipeError(f"{shown}: expected the key 'builder', one of {', '.join(FAMILIES)}")
+        raise RecipeError(
+            f"{shown}: expected the key 'base', the name of another model, or 'builder', one of {', '.join(FAMILIES)}"
+        )
     kind = schema_of(builder)
     try:
         return TypeAdapter(kind).validate_python({**entry, "name": name})
@@ -388,8 +391,10 @@ def parse_recipe(name: str, entry: dict[str, Any], *, file: str = "") -> Recipe:
 
 def _sentence(error: ErrorDetails, kind: type[Recipe]) -> str:
     """One error of pydantic's as our kind of sentence."""
-    steps = [str(step) for step in error["loc"] if step not in ("sgd", "adam", "adamw", "constant", "step", "cosine")]
-    key = ".".join(steps)
+    location = error["loc"]
+    # After the key of such a table comes the name of its kind, which is no key.
+    named = [step for before, step in zip(("", *location), location, strict=False) if before not in _SEVERAL_KINDS]
+    key = ".".join(map(str, named))
     if key == "name":
         return "expected a name of up to 100 letters, digits, spaces and . _ + -, the first a letter or a digit"
     if error["type"] == "extra_forbidden":

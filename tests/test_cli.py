@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,9 +23,11 @@ from typer.testing import CliRunner
 import kerascnn
 from kerascnn.catalog import load_recipe
 from kerascnn.cli import app, output
+from kerascnn.errors import RunError
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, Writer, create_run, find_run, open_run
 from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, write_image_folder
+from tests.live import program
 from tests.recorded import append, disown
 from tests.recorded import own as take_over
 from tests.test_data import write_cifar
@@ -242,13 +245,16 @@ def test_training_prints_progress_on_stderr_and_its_result_on_stdout(
 
 
 def test_a_run_directory_in_use_is_not_overwritten(kerascnn_command: Command, tmp_path: Path) -> None:
-    run = tmp_path / "my run"
-    run.mkdir()
-    (run / "thesis.tex").write_text("mine")
-    done = kerascnn_command("train", "tiny", "--catalog", OWN_CATALOG, "--run-dir", run)
-    assert done.returncode == 1
-    assert f"expected a new or empty run directory; `kerascnn train --resume '{run}'` goes on" in done.stderr
-    assert [path.name for path in run.iterdir()] == ["thesis.tex"]
+    run, mine = tmp_path / "my run", tmp_path / "mine"
+    create_run(run, own("tiny"), [])
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for folder, said in ((run, f"; `kerascnn train --resume '{run}'` goes on with the run in it\n"), (mine, "\n")):
+        done = kerascnn_command("train", "tiny", "--catalog", OWN_CATALOG, "--run-dir", folder)
+        assert done.returncode == 1
+        assert done.stderr.endswith(f"{folder}: expected a new or empty run directory{said}")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.backend
@@ -278,6 +284,37 @@ def test_a_run_that_is_worked_on_is_not_left_behind_a_second_time(kerascnn_comma
     assert done.stdout == ""
     assert f"process {os.getpid()} works on this run; one at a time" in done.stderr
     assert not run.log_file.exists()
+
+
+def test_a_detached_start_that_fails_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, monkeypatch, "sys.exit('no such luck')")
+    arguments = ["train", "tiny", "--catalog", str(OWN_CATALOG), "--run-dir", "run", "--detach"]
+    done = CliRunner().invoke(app, arguments)
+    assert isinstance(done.exception, RunError)
+    assert str(done.exception) == "the run didn't start: no such luck"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_detached_start_that_is_interrupted_leaves_no_run(
+    start_command: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """Its process would go on unseen."""
+    run = tmp_path / "run"
+    parent = start_command("train", "tiny", "--catalog", OWN_CATALOG, "--epochs", 1000, "--run-dir", run, "--detach")
+    # It is made before the process that takes the run up.
+    wait_for(lambda: (run / "log.txt").exists(), parent)
+    parent.send_signal(signal.SIGINT)
+    parent.communicate(timeout=GIVE_UP_S)
+    assert parent.returncode == 130
+    assert not run.exists() or Run(run).summary().state == "interrupted"
+
+
+def test_weights_of_another_run_are_begun_with_where_its_data_lies(kerascnn_command: Command, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    create_run(tmp_path / "run", own("tiny", dataset="mnist"), [], data_dir=Path("disk"))
+    done = kerascnn_command("train", "--init-from", "run", "--offline")
+    assert done.returncode == 1
+    assert f"Looked for in\n  {tmp_path / 'disk'} (--data-dir)" in done.stderr
 
 
 @pytest.mark.parametrize("more", [[], ["--detach"]])
@@ -362,6 +399,28 @@ def test_runs_are_listed_filtered_compared_and_deleted(kerascnn_command: Command
     unknown = kerascnn_command("runs", "show", "tiny/20260102-000000-bbbx")
     assert unknown.returncode == 2
     assert "did you mean 'tiny/20260102-000000-bbbb'" in unknown.stderr
+
+
+@pytest.mark.parametrize("command", [["runs"], ["runs", "show", "run"], ["runs", "compare", "run", "run"]])
+def test_a_loss_that_is_no_number_is_a_text_in_json(command: list[str], kerascnn_command: Command) -> None:
+    run = fake_run(Path("runs/run"), accuracy=0.5, state=None)
+    diverged = ev.StepDone(
+        step=9,
+        epoch=2,
+        loss=float("nan"),
+        mean_loss=float("nan"),
+        accuracy=0.1,
+        learning_rate=1.0,
+        images_per_s=9.0,
+        elapsed=2.0,
+    )
+    append(run, diverged)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    printed = kerascnn_command(*command, "--json").stdout
+    assert '"NaN"' in json.dumps(json.loads(printed, parse_constant=refuse))
 
 
 def test_runs_of_a_state_that_does_not_exist_are_refused(kerascnn_command: Command) -> None:

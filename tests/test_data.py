@@ -278,9 +278,26 @@ def test_a_missing_dataset_offline_says_where_it_looked_and_what_to_do(tmp_path:
     assert "--dataset fashion_mnist_mini" in said
 
 
+def test_a_place_that_cannot_be_looked_into_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As another user's home in a container. A name too long for the system fails likewise, for root too."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / ("x" * 300)))
+    small = replace(DATASETS["fashion_mnist"], train_images=20, test_images=5)
+    write_mnist(locate.SYSTEM_DATASETS / "fashion-mnist", small, compress=False)
+    found = locate.find(small)
+    assert found is not None
+    assert found.source == "system"
+    assert locate.find_archive(DATASETS["cifar10"]) is None
+
+
 def test_an_unknown_dataset_gets_a_suggestion() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'cifar10'"):
         datasets.require("cifar-10", None, download=True)
+
+
+def test_a_folder_that_is_named_as_a_dataset_is_suggested_as_one_of_images(tmp_path: Path) -> None:
+    (tmp_path / "mnist2").mkdir()
+    with pytest.raises(UnknownNameError, match=re.escape("got 'mnist2'; did you mean 'folder:mnist2'?")):
+        datasets.require("mnist2", None, download=False)
 
 
 def test_a_damaged_copy_of_another_program_is_passed_over_and_told_of(own_home: Path, tmp_path: Path) -> None:
@@ -883,6 +900,13 @@ def test_statistics_are_computed_once(own_home: Path) -> None:
     assert pixel_statistics(images, "abc") == computed == compute_statistics(images)
 
 
+def test_statistics_need_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KERASCNN_CACHE", str(tmp_path / "file"))
+    images = ArrayImages(np.full((2, 4, 4, 1), 7, np.uint8), np.zeros(2, np.int64))
+    assert pixel_statistics(images, "abc").mean == [7]
+
+
 def test_grey_statistics_are_repeated_for_colour_networks() -> None:
     assert PixelStatistics([3.0], [2.0]).for_channels(3) == PixelStatistics([3.0] * 3, [2.0] * 3)
 
@@ -963,6 +987,18 @@ def test_images_of_other_modes_become_rgb(tmp_path: Path) -> None:
     Image.new("RGBA", (20, 20), (10, 20, 30, 128)).save(path)
     images = FolderImages([path], np.zeros(1, np.int64), (16, 16, 3))
     assert images.read(np.array([0]))[0, 0, 0].tolist() == [10, 20, 30]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_palette_with_transparent_colours_is_read_without_a_warning(tmp_path: Path) -> None:
+    """As icons and logos have it; a warning would break into the progress bar."""
+    path = tmp_path / "logo.png"
+    colours = Image.new("RGB", (20, 20), (10, 20, 30))
+    colours.paste((200, 100, 50), (0, 10, 20, 20))
+    colours.quantize(4).save(path, transparency=bytes([0, 128]))
+    with Image.open(path) as image:
+        assert image.info["transparency"] == bytes([0, 128])
+    assert np.asarray(open_image(path)).tolist() == np.asarray(colours).tolist()
 
 
 @pytest.mark.parametrize(("side", "in_threads"), [(16, False), (200, True)])

@@ -40,7 +40,7 @@ from kerascnn.training.checkpoint import (
 from kerascnn.training.inference import load_network
 from kerascnn.training.session import Options
 from kerascnn.training.transfer import put_weights
-from tests.conftest import GIVE_UP_S, Command, events_of, write_image_folder
+from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, events_of, write_image_folder
 from tests.live import events_of_live, final_state, train_arguments, wait_for
 from tests.test_training import own
 
@@ -383,6 +383,17 @@ def test_a_full_disk_ends_the_run_with_its_last_checkpoint_whole(
     expect_it_to_go_on(run_dir, untouched, kerascnn_command)
 
 
+def test_a_disk_without_room_for_the_best_weights_ends_the_run(
+    tmp_path: Path, kerascnn_command: Command, small_disk: Path
+) -> None:
+    """HDF5 on a full disk would end the process instead, without a word."""
+    mount("-o", "remount,size=64k", small_disk)
+    run_dir = small_disk / "run"
+    done = kerascnn_command("train", "tiny", "--catalog", OWN_CATALOG, "--run-dir", run_dir)
+    expect_a_sentence(done.returncode, done.stderr, f"{run_dir / 'best.weights.h5'}: No space left on device")
+    assert open_run(run_dir).summary().state == "failed"
+
+
 def test_a_disk_that_is_full_while_the_run_is_paused_is_not_even_noticed(
     small_disk: Path, untouched: Path, start_command: Start, kerascnn_command: Command
 ) -> None:
@@ -579,6 +590,8 @@ def test_a_run_without_the_weights_that_it_was_to_begin_with_is_none(
         create_run(tmp_path / "run", own("tiny"), [], no_room)
     with pytest.raises(UnknownNameError, match="expected a run directory"):
         open_run(tmp_path / "run")
+    # With room again the same command begins it.
+    assert create_run(tmp_path / "run", own("tiny"), []).recipe_file.is_file()
 
 
 def test_a_run_that_another_machine_works_on_is_not_deleted(tmp_path: Path) -> None:

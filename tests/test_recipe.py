@@ -109,6 +109,7 @@ BAD = [
     ({"filters": []}, "filters"),
     ({"filters": [0]}, "filters.0 should be greater than 0"),
     ({"train.optimizer.momentum": 0.9}, "unknown key 'train.optimizer.momentum'"),
+    ({"train.schedule.step": [0.5]}, "unknown key 'train.schedule.step'; did you mean 'train.schedule.at'?"),
     (
         {"train.optimizer.name": "sdg"},
         "train.optimizer.name should be 'sgd', 'adam', 'adamw', got 'sdg'; did you mean 'sgd'",
@@ -286,7 +287,8 @@ def test_base_inherits_all_but_the_card() -> None:
         ('[models.a]\nbase = "b"\n[models.b]\nbase = "a"\n', "goes round in a circle"),
         ('[models.a]\nbase = "plain12_rely"\n', "did you mean 'plain12_relu'"),
         ("[models.a]\nbase = 3\n", "expected a model's name, got 3"),
-        ("[models.a]\n", "expected the key 'builder'"),
+        ("[models.a]\n", "expected the key 'base', the name of another model, or 'builder', one of plain"),
+        ('[models.a.v2]\nbase = "plain12_relu"\n', 'a name with a dot stands in quotes: expected [models."a.v2"]'),
         ("[modles.a]\n", "expected only tables named [models.NAME], got 'modles'"),
         ("models = 3", "expected tables"),
         ("[models", "expected TOML"),

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from kerascnn.catalog import load_recipe
 from kerascnn.cli import app
 from kerascnn.data.batches import TrainingBatches, ValidationBatches, read_ahead, vary
 from kerascnn.data.images import ArrayImages
-from kerascnn.errors import BackendError, CheckpointError, RunError, UnknownNameError
+from kerascnn.data.known import DATASETS
+from kerascnn.errors import BackendError, CheckpointError, DatasetError, RunError, UnknownNameError
 from kerascnn.recipe import Augment, Recipe, Train
 from kerascnn.runs import control
 from kerascnn.runs import events as ev
@@ -52,6 +54,7 @@ from kerascnn.training.signals import Interruption
 from kerascnn.training.verify import verify
 from tests.conftest import GIVE_UP_S, OWN_CATALOG, Command, effective_steps, events_of, write_image_folder
 from tests.live import events_of_live, final_state, train_arguments, wait_for
+from tests.test_data import write_mnist
 
 # ── Batches ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -983,6 +986,20 @@ def test_a_network_learns_and_its_run_tells_how(keras: Any, backend: str, tmp_pa
 
 
 @pytest.mark.backend
+def test_the_best_weights_are_as_keras_writes_and_reads_them(keras: Any, tmp_path: Path) -> None:
+    from kerascnn.training.network import initial_model
+    from kerascnn.training.state import weights_file
+
+    written, read = (
+        initial_model(own("stateful", train__scaling="unit"), None),
+        initial_model(own("stateful", train__scaling="unit", train__seed=1), None),
+    )
+    (tmp_path / "a.weights.h5").write_bytes(weights_file(written))
+    read.load_weights(tmp_path / "a.weights.h5")
+    assert all((a == b).all() for a, b in zip(written.get_weights(), read.get_weights(), strict=True))
+
+
+@pytest.mark.backend
 def test_an_epochs_figures_are_means_over_its_images(keras: Any) -> None:
     """The last batch is smaller and counts less."""
     result = kerascnn.train(own("tiny", train__limit_train=130, train__batch_size=50))
@@ -1134,6 +1151,47 @@ def test_a_run_on_a_relative_folder_goes_on_from_elsewhere(
         assert one.recipe().dataset == f"folder:{tmp_path / 'images'}"
         assert kerascnn.resume(one).state == "finished"
     assert next(ev.of_kind(run.events(), ev.RunStarted)).dataset == f"folder:{tmp_path / 'images'}"
+
+
+@pytest.mark.backend
+def test_a_run_that_was_told_once_where_its_data_lies_finds_it_again(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command to go on with doesn't repeat ``--data-dir``; another copy, or a download, would be other data."""
+    from kerascnn.training.inference import evaluate, load_network
+
+    known = replace(DATASETS["mnist"], train_images=60, test_images=20)
+    monkeypatch.setitem(DATASETS, "mnist", known)
+    write_mnist(tmp_path / "disk" / "mnist", known, compress=False)
+    recipe = own("tiny", dataset="mnist")
+    told, untold = Options(data_dir=Path("disk")), Options(download=False)
+    run = open_run(kerascnn.train(recipe, run_dir=tmp_path / "run", options=told).run_dir)
+    left_behind = new_run(tmp_path / "left", recipe, told, None)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert kerascnn.resume(left_behind, options=untold).state == "finished"
+    for epochs in (2, 3):
+        control.ask(run, control.make_command("extend", 1.0))
+        assert kerascnn.resume(run, options=untold).figures["epochs"] == epochs
+    assert evaluate(run, load_network(run), download=False).images == 20
+    assert verify(run, options=untold).equal
+    (tmp_path / "disk").rename(tmp_path / "away")
+    with pytest.raises(DatasetError, match="mnist is not on this machine"):
+        kerascnn.resume(run, options=untold)
+
+
+def test_a_start_that_is_interrupted_before_its_first_event_leaves_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the lists it would be called killed, though it never was a run."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kerascnn.training.session._carry_out", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kerascnn.train(own("tiny"), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 # ── Coming back ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -41,8 +41,19 @@ def say(message: str, *, style: str | None = None) -> None:
 
 
 def print_json(content: Any) -> None:
-    """Data for programs."""
-    typer.echo(json.dumps(content, indent=2))
+    """Data for programs; a number that JSON lacks is a text, as in events."""
+    typer.echo(json.dumps(_in_json(content), indent=2, allow_nan=False))
+
+
+def _in_json(content: Any) -> Any:
+    # Here, because `kerascnn --help` does without events, and what they import.
+    from kerascnn.runs.events import json_number
+
+    if isinstance(content, dict):
+        return {key: _in_json(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_in_json(value) for value in content]
+    return json_number(content) if isinstance(content, float) else content
 
 
 def print_table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> None:

@@ -29,7 +29,7 @@ from kerascnn.cli.output import print_json, say
 from kerascnn.cli.progress import make_display
 from kerascnn.errors import RunError, UsageError
 from kerascnn.recipe import Recipe
-from kerascnn.runs.directory import RUNS_FOLDER, Run, check_free, find_run, new_run_path
+from kerascnn.runs.directory import RUNS_FOLDER, Run, check_free, find_run, new_run_path, removed_unless_begun
 from kerascnn.training import session
 from kerascnn.training.backend import choose_backend_for_run
 from kerascnn.wording import command_line
@@ -111,6 +111,9 @@ def train(
     else:
         source = _source(init_from, runs_dir)
         recipe = recipe_of(model, changes, catalog, source)
+        if model is None and source is not None:
+            # It is the other run's recipe, dataset and all.
+            options = replace(options, data_dir=options.data_dir or Run(source).data_dir())
         path = run_dir or new_run_path(recipe.name, runs_dir)
         _begin(recipe, path, source, options, detach=detach, as_json=as_json)
 
@@ -142,7 +145,9 @@ def _begin(
     choice = session.check(recipe, options, report=say)
     say(f"{recipe.name} on {recipe.dataset} with {choice.name} ({choice.reason})")
     if detach:
-        _leave_behind(session.new_run(path, recipe, options, source), options, as_json=as_json)
+        run = session.new_run(path, recipe, options, source)
+        with removed_unless_begun(run):
+            _leave_behind(run, options, as_json=as_json)
         return
     with make_display() as display:
         result = session.train(recipe, run_dir=path, init_from=source, options=options, listeners=[display.show])
@@ -178,7 +183,13 @@ def _leave_behind(run: Run, options: session.Options, *, as_json: bool) -> None:
     command += ["--skip-bad-images"] if options.skip_bad_images else []
     with run.log_file.open("ab") as log:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **_APART)
-    _wait_until_taken_up(run, child)
+    try:
+        _wait_until_taken_up(run, child)
+    except BaseException:
+        # Whoever interrupts the start wants no run that goes on unseen.
+        child.terminate()
+        child.wait()
+        raise
     if as_json:
         print_json({"run_dir": str(run.path)})
     else:

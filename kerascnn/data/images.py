@@ -240,6 +240,9 @@ def _in_bytes(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         # 16 bits of grey; Pillow's own conversion would cut everything above 255 to white.
         return Image.fromarray((np.asarray(image, np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        # Straight to RGB the same pixels, and a warning of Pillow's.
+        image = image.convert("RGBA")
     return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from kerascnn.errors import UnknownNameError, nearest
 
@@ -209,7 +210,6 @@ def known_dataset(name: str) -> KnownDataset:
         UnknownNameError: no dataset has this name.
     """
     if name not in DATASETS:
-        raise UnknownNameError(
-            f"expected a dataset out of {', '.join(DATASETS)} or folder:PATH, got {name!r}{nearest(name, DATASETS)}"
-        )
+        meant = f"; did you mean '{FOLDER}:{name}'?" if Path(name).is_dir() else nearest(name, DATASETS)
+        raise UnknownNameError(f"expected a dataset out of {', '.join(DATASETS)} or folder:PATH, got {name!r}{meant}")
     return DATASETS[name]

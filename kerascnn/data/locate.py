@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -133,13 +134,13 @@ def _folders(places: Iterable[Place], dataset: KnownDataset) -> Iterator[Found]:
         for folder in folders:
             if is_complete(dataset, folder) and not _belongs_to_another(dataset, folder):
                 yield Found(folder, source, is_ours=is_ours)
-        if dataset.name == "mnist" and (root / KERAS_MNIST).is_file():
+        if dataset.name == "mnist" and _is_file(root / KERAS_MNIST):
             yield Found(root, source, is_keras_mnist=True, is_ours=is_ours)
 
 
 def is_complete(dataset: KnownDataset, folder: Path) -> bool:
     """Whether a folder holds all of a dataset's files."""
-    return all(stored_file(folder, name).is_file() for name in needed_files(dataset))
+    return all(_is_file(stored_file(folder, name)) for name in needed_files(dataset))
 
 
 def _belongs_to_another(dataset: KnownDataset, folder: Path) -> bool:
@@ -154,7 +155,7 @@ def _archives(places: Iterable[Place], dataset: KnownDataset) -> Iterator[Found]
         for file in archives:
             path = root / file.name
             # Another program's download may have broken off, or be under way.
-            if path.is_file() and (is_ours or path.stat().st_size == file.bytes):
+            if _is_file(path) and (is_ours or path.stat().st_size == file.bytes):
                 yield Found(path, source, is_archive=True, is_ours=is_ours)
 
 
@@ -170,4 +171,11 @@ def needed_files(dataset: KnownDataset) -> list[str]:
 def stored_file(folder: Path, name: str) -> Path:
     """The file of this name, or its gzipped form where only that is there."""
     plain = folder / name
-    return plain if plain.is_file() else folder / f"{name}.gz"
+    return plain if _is_file(plain) else folder / f"{name}.gz"
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file that this process can see; a home that belongs to another user hides what is in it."""
+    with suppress(OSError):
+        return path.is_file()
+    return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -84,4 +85,6 @@ def _keep(path: Path, statistics: PixelStatistics) -> None:
         partial.write_text(json.dumps(asdict(statistics)))
         partial.replace(path)
     except OSError:
-        partial.unlink(missing_ok=True)
+        # Where the cache's folder can't be looked into, nothing in it can be removed.
+        with suppress(OSError):
+            partial.unlink()

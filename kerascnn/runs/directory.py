@@ -63,6 +63,7 @@ _TYPES: dict[str, TypeAdapter[Any]] = {
     "dataset": TypeAdapter(_LearntFrom),
     "pixel_statistics": TypeAdapter(_PixelStatistics | None),
     "skip_bad_images": TypeAdapter(StrictBool),
+    "data_dir": TypeAdapter(str | None),
     "command": TypeAdapter(list[str]),
     "message": TypeAdapter(str),
 }
@@ -149,6 +150,14 @@ class Run:
     def skips_bad_images(self) -> bool:
         """Whether the run learns from a folder without the files in it that don't decode."""
         return bool(self.environment().get("skip_bad_images"))
+
+    def data_dir(self) -> Path | None:
+        """The folder that the run looks for its data in first, where it was told one that is there."""
+        folder = self.environment().get("data_dir")
+        # What isn't a folder's name, too long a text for one, isn't there either.
+        with contextlib.suppress(OSError):
+            return Path(folder) if folder and Path(folder).is_dir() else None
+        return None
 
     def result(self) -> dict[str, Any]:
         """What ``result.json`` holds, less what is damaged; empty before the run's first end."""
@@ -366,26 +375,56 @@ def create_run(
     fill: Callable[[Run], None] = lambda _: None,
     *,
     skip_bad_images: bool = False,
+    data_dir: Path | None = None,
 ) -> Run:
     """Make a new run directory with its recipe, the command that asked for it, and what ``fill`` puts there.
 
     Raises:
         RunError: the directory exists and holds something, or can't be made.
     """
+    run = Run(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):
-            goes_on = f"`{resume_command(path)}` goes on with a run"
-            raise RunError(f"{path}: expected a new or empty run directory; {goes_on}")
-        run = Run(path)
-        write_json(run.environment_file, {"command": list(command), "skip_bad_images": skip_bad_images})
-        run.checkpoints.mkdir()
-        fill(run)
-        # Last: it makes the folder a run, which may be resumed.
-        write_text(run.recipe_file, recipe.to_toml())
+            goes_on = f"; `{resume_command(path)}` goes on with the run in it" if run.recipe_file.is_file() else ""
+            raise RunError(f"{path}: expected a new or empty run directory{goes_on}")
+        with _removed_if_it_fails(path):
+            environment = {"command": list(command), "skip_bad_images": skip_bad_images, "data_dir": noted(data_dir)}
+            write_json(run.environment_file, environment)
+            run.checkpoints.mkdir()
+            fill(run)
+            # Last: it makes the folder a run, which may be resumed.
+            write_text(run.recipe_file, recipe.to_toml())
     except OSError as error:
         raise RunError(f"{path}: can't make a run directory: {error.strerror or error}") from None
     return run
+
+
+@contextlib.contextmanager
+def _removed_if_it_fails(path: Path) -> Iterator[None]:
+    """A directory that is half made is no run, and in its place no new run could be made."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def removed_unless_begun(run: Run) -> Iterator[None]:
+    """Remove a new run where its start fails or is interrupted before its first event: nothing has happened in it."""
+    try:
+        yield
+    except BaseException:
+        if not run.events():
+            with contextlib.suppress(RunError):
+                delete_run(run)
+        raise
+
+
+def noted(data_dir: Path | None) -> str | None:
+    """A ``--data-dir`` as ``environment.json`` holds it: a resume may come from another folder."""
+    return None if data_dir is None else str(data_dir.absolute())
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:

@@ -20,6 +20,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place, on disk.
 
     The temporary name keeps all endings of ``path``, which some writers choose their format by.
+
+    Raises:
+        OSError: it can't be written; where the system names no file, or the temporary one, ``path`` is named.
     """
     partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
     try:
@@ -28,6 +31,10 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())
         patiently(lambda: partial.replace(path))
         sync_folder(path.parent)
+    except OSError as error:
+        if error.errno is not None and error.filename2 is None and error.filename in (None, str(partial)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

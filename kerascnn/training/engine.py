@@ -24,7 +24,7 @@ from kerascnn.errors import DivergedError, RunError, system_error
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
 from kerascnn.runs.directory import Run, write_metrics
-from kerascnn.runs.files import write_atomically
+from kerascnn.runs.files import write_bytes
 from kerascnn.training.checkpoint import Checkpoint, Position, Progress, checkpoint_name, keep_newest, write_checkpoint
 from kerascnn.training.control import Control
 from kerascnn.training.network import Network
@@ -32,7 +32,7 @@ from kerascnn.training.observer import Observer
 from kerascnn.training.optimizer import averaged_weights
 from kerascnn.training.schedule import LearningRate
 from kerascnn.training.signals import STOP, Interruption, Signals
-from kerascnn.training.state import identity_of, take_state
+from kerascnn.training.state import identity_of, take_state, weights_file
 
 # All of the first steps are recorded, later ones about one in so many seconds.
 STEPS_ALL_RECORDED = 50
@@ -304,7 +304,7 @@ class Engine:
     def _save_best_weights(self) -> bool:
         """Write the weights of the best epoch so far; False where somebody has the last one's open and keeps them."""
         try:
-            write_atomically(self._run.best_weights_file, self._network.model.save_weights)
+            write_bytes(self._run.best_weights_file, weights_file(self._network.model))
         except PermissionError as error:
             # The file holds what the run calls its best epoch, so this one isn't it.
             epoch = self._progress.epoch + 1

@@ -98,7 +98,7 @@ def evaluate(
         run: whose network, dataset and split it is.
         model: from :func:`load_network`.
         which: the weights that it has.
-        data_dir: a folder to look for the dataset in first.
+        data_dir: a folder to look for the dataset in first; by default the one that the run was told.
         limit: so many images; by default as many as the run's own validation took.
         batch_size: images at once, by default as many as in training; the figures don't depend on it.
         download: fetch what isn't found.
@@ -113,7 +113,11 @@ def evaluate(
     wanted = recipe.train.limit_val if limit is None else (limit or None)
     recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"limit_val": wanted})})
     dataset = load_dataset(
-        recipe, data_dir=data_dir, download=download, skip_bad_images=run.skips_bad_images(), report=tell
+        recipe,
+        data_dir=data_dir or run.data_dir(),
+        download=download,
+        skip_bad_images=run.skips_bad_images(),
+        report=tell,
     )
     _tell_of(dataset, run, tell)
     images = dataset.validation

@@ -35,7 +35,16 @@ from kerascnn.errors import (
 from kerascnn.machine import machine
 from kerascnn.recipe import Recipe
 from kerascnn.runs import events as ev
-from kerascnn.runs.directory import RUNS_FOLDER, Run, Writer, create_run, epochs_of, new_run_path
+from kerascnn.runs.directory import (
+    RUNS_FOLDER,
+    Run,
+    Writer,
+    create_run,
+    epochs_of,
+    new_run_path,
+    noted,
+    removed_unless_begun,
+)
 from kerascnn.runs.files import patiently, write_atomically, write_json
 from kerascnn.training import backend as backends
 from kerascnn.training.allocator import asked_allocator, set_allocator
@@ -64,7 +73,7 @@ class Options:
     """Where ``backend`` comes from, for messages and ``environment.json``."""
     device: str = "auto"
     data_dir: Path | None = None
-    """A text is taken too."""
+    """A folder to look for the dataset in first; a text is taken too. A resume without one takes the run's own."""
     download: bool = True
     skip_bad_images: bool = False
     """Go on without a folder's files that don't decode. A run that began without them goes on without them."""
@@ -142,8 +151,9 @@ def train(
         backends.activate(choice.name, options.device)
     path = new_run_path(recipe.name, Path(runs_folder)) if run_dir is None else Path(run_dir)
     run = new_run(path, recipe, options, init_from)
-    # What is written is what a resume will read.
-    return _carry_out(run, run.recipe(), choice, options, listeners, resume=False)
+    with removed_unless_begun(run):
+        # What is written is what a resume will read.
+        return _carry_out(run, run.recipe(), choice, options, listeners, resume=False)
 
 
 def new_run(path: Path, recipe: Recipe, options: Options, init_from: str | os.PathLike[str] | None) -> Run:
@@ -156,7 +166,14 @@ def new_run(path: Path, recipe: Recipe, options: Options, init_from: str | os.Pa
         CheckpointError: there is no whole checkpoint to begin with.
     """
     recipe = recipe.model_copy(update={"dataset": absolute(recipe.dataset)})
-    create = partial(create_run, path, recipe, options.command, skip_bad_images=options.skip_bad_images)
+    create = partial(
+        create_run,
+        path,
+        recipe,
+        options.command,
+        skip_bad_images=options.skip_bad_images,
+        data_dir=options.data_dir,
+    )
     if init_from is None:
         return create()
     from kerascnn.training.transfer import find_weights, store_weights
@@ -242,8 +259,12 @@ def _go_on(run: Run, options: Options, listeners: Sequence[ev.Listener], until: 
     recipe = run.recipe()
     check_resumable(run)
     choice = backends.choose_backend_for_run(options.backend, run.environment().get("backend"))
+    options = replace(
+        options,
+        skip_bad_images=options.skip_bad_images or run.skips_bad_images(),
+        data_dir=options.data_dir or run.data_dir(),
+    )
     check(recipe, replace(options, backend=choice.name))
-    options = replace(options, skip_bad_images=options.skip_bad_images or run.skips_bad_images())
     return _carry_out(run, recipe, choice, options, listeners, resume=True, until=until)
 
 
@@ -517,6 +538,8 @@ class _Session:
                 "class_names": list(dataset.class_names),
             },
             "skip_bad_images": self._options.skip_bad_images,
+            # A folder that is away for once, as a disk may be, is looked into again when it is back.
+            "data_dir": noted(self._options.data_dir) or self._run.environment().get("data_dir"),
             "pixel_statistics": asdict(statistics) if statistics else None,
             "seed": self._recipe.train.seed,
             "command": list(self._options.command),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from keras.src.saving import saving_lib
 
 from kerascnn.errors import CheckpointError
 from kerascnn.recipe import Recipe
@@ -26,6 +28,18 @@ def take_state(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Arr
         if torch.cuda.is_available():
             arrays["torch/cuda"] = torch.cuda.get_rng_state().cpu().numpy()
     return arrays
+
+
+def weights_file(model: keras.Model) -> bytes:
+    """What ``model.save_weights`` writes, made in memory.
+
+    HDF5 that finds no room on the disk for the rest of a file takes the whole process with it.
+    """
+    content = io.BytesIO()
+    store = saving_lib.H5IOStore(content, mode="w")
+    saving_lib._save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
+    store.close()
+    return content.getvalue()
 
 
 def put_state(model: keras.Model, optimizer: keras.optimizers.Optimizer, arrays: Arrays) -> None:
