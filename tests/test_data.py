@@ -691,6 +691,30 @@ def test_what_is_left_out_of_a_folder_is_said(tmp_path: Path) -> None:
     assert [note.partition("are read: ")[2] for note in loaded.notes] == [".tif (2), .db (1)"]
 
 
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_validation_images_are_found_by_any_of_their_usual_names(name: str, tmp_path: Path) -> None:
+    write_image_folder(tmp_path / "train", images=3)
+    write_image_folder(tmp_path / name, classes=1, images=2)
+    write_image_folder(tmp_path / "test", images=1)
+    loaded = datasets.load_folder(tmp_path, (16, 16, 3))
+    assert (len(loaded.train), len(loaded.validation)) == (6, 2)
+    assert loaded.notes == [f"{tmp_path / 'test'} isn't read: training sees train/ and val/ alone"]
+
+
+def test_two_folders_of_validation_images_are_refused(tmp_path: Path) -> None:
+    for name in ("train", "val", "valid"):
+        write_image_folder(tmp_path / name, images=1)
+    with pytest.raises(DatasetError, match="expected one folder of validation images, got val/ and valid/"):
+        datasets.load_folder(tmp_path, (16, 16, 3))
+
+
+def test_a_validation_folder_without_classes_is_refused(tmp_path: Path) -> None:
+    write_image_folder(tmp_path / "train", images=1)
+    (tmp_path / "val").mkdir()
+    with pytest.raises(DatasetError, match="expected a folder of images for each class, and there is none"):
+        datasets.load_folder(tmp_path, (16, 16, 3))
+
+
 def test_what_systems_hide_in_a_folder_is_no_class_and_no_image(tmp_path: Path) -> None:
     write_image_folder(tmp_path, images=3)
     for name in ("__MACOSX/class0", ".thumbnails"):

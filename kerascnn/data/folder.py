@@ -16,6 +16,8 @@ from kerascnn.errors import DatasetError
 
 # How names begin that no user gave: hidden files, the ``._0.png`` of macOS among them, and what it adds to archives.
 HIDDEN = (".", "__MACOSX")
+# What the folder of validation images beside ``train/`` may be called.
+VALIDATION = ("val", "valid", "validation")
 # So many kinds of files that are no images are told.
 MOST_KINDS = 5
 
@@ -40,6 +42,8 @@ class Listing(NamedTuple):
 def list_folder(folder: Path, *, skip_bad: bool = False) -> Listing:
     """The files of a folder of images, one folder a class: ``train/`` and ``val/`` in it, or all classes at once.
 
+    ``val/`` may also be called ``valid/`` or ``validation/``.
+
     Args:
         folder: where they are.
         skip_bad: decode all of them once and leave out what doesn't decode.
@@ -57,6 +61,8 @@ def list_folder(folder: Path, *, skip_bad: bool = False) -> Listing:
     if val_root and not val.images:
         raise _no_images(val_root / _folders_in(val_root)[0])
     notes = []
+    if root != folder and (folder / "test").is_dir():
+        notes.append(f"{folder / 'test'} isn't read: training sees train/ and val/ alone")
     if others := [*train.others, *val.others]:
         notes.append(f"{folder}: left out, as only {', '.join(IMAGE_SUFFIXES)} are read: {_in_words(others)}")
     if skip_bad and (bad := set(undecodable([*train.images, *val.images]))):
@@ -111,12 +117,18 @@ def _train_root(folder: Path) -> Path:
 
 
 def _val_root(folder: Path, train_root: Path, names: tuple[str, ...]) -> Path | None:
-    """``val/`` beside ``train/``, where both are there and ``val/`` has no other classes than ``names``."""
-    val_root = folder / "val"
-    if train_root == folder or not val_root.is_dir():
+    """The folder of validation images beside ``train/``, where both are there; it has no other classes than ``names``."""
+    roots = [folder / name for name in VALIDATION if (folder / name).is_dir()]
+    if train_root == folder or not roots:
         return None
-    unknown = sorted(set(_class_folders(val_root)) - set(names))
-    if unknown:
+    if len(roots) > 1:
+        both = f"{roots[0].name}/ and {roots[1].name}/"
+        raise DatasetError(f"{folder}: expected one folder of validation images, got {both}")
+    (val_root,) = roots
+    inner = _folders_in(val_root)
+    if not inner:
+        raise DatasetError(f"{val_root}: expected a folder of images for each class, and there is none")
+    if unknown := sorted(set(inner) - set(names)):
         raise DatasetError(f"{val_root}: expected the classes of {train_root}, got {unknown[0]!r} too")
     return val_root
 
