@@ -117,7 +117,7 @@ def _train_root(folder: Path) -> Path:
 
 
 def _val_root(folder: Path, train_root: Path, names: tuple[str, ...]) -> Path | None:
-    """The folder of validation images beside ``train/``, where both are there; it has no other classes than ``names``."""
+    """The folder of validation images beside ``train/``, where both are there, with no other classes than ``names``."""
     roots = [folder / name for name in VALIDATION if (folder / name).is_dir()]
     if train_root == folder or not roots:
         return None
