@@ -25,10 +25,11 @@ from kerascnn.training import allocator
 os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# Two workers of pytest-xdist with as many threads as there are cores wait for each other, and so do their trainings.
+# Two workers of pytest-xdist with as many of torch's threads as there are cores wait for each other, and so do their
+# trainings. TensorFlow keeps its own: with one thread its BatchNorm rounds otherwise.
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-for _variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS") if _WORKERS > 1 else ():
-    os.environ.setdefault(_variable, str(max(usable_cores() // _WORKERS, 1)))
+if _WORKERS > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(usable_cores() // _WORKERS, 1)))
 
 # The tests' own process builds many networks and gives back what each took; a training by itself keeps it.
 allocator._SETTINGS = ()
