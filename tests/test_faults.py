@@ -594,6 +594,18 @@ def test_a_run_without_the_weights_that_it_was_to_begin_with_is_none(
     assert create_run(tmp_path / "run", own("tiny"), []).recipe_file.is_file()
 
 
+def test_who_comes_second_to_an_empty_folder_leaves_the_firsts_run_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = create_run(tmp_path / "run", own("tiny"), ["first"])
+    # Both had seen it empty.
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(()))
+    with pytest.raises(RunError, match="File exists"):
+        create_run(tmp_path / "run", own("tiny"), ["second"])
+    assert first.recipe().name == "tiny"
+    assert first.environment()["command"] == ["first"]
+
+
 def test_a_run_that_another_machine_works_on_is_not_deleted(tmp_path: Path) -> None:
     run = create_run(tmp_path / "run", own("tiny"), [])
     writer = Writer(run)

@@ -388,10 +388,11 @@ def create_run(
         if any(path.iterdir()):
             goes_on = f"; `{resume_command(path)}` goes on with the run in it" if run.recipe_file.is_file() else ""
             raise RunError(f"{path}: expected a new or empty run directory{goes_on}")
+        # One process alone can make it, and only that one may remove what it has made here.
+        run.checkpoints.mkdir()
         with _removed_if_it_fails(path):
             environment = {"command": list(command), "skip_bad_images": skip_bad_images, "data_dir": noted(data_dir)}
             write_json(run.environment_file, environment)
-            run.checkpoints.mkdir()
             fill(run)
             # Last: it makes the folder a run, which may be resumed.
             write_text(run.recipe_file, recipe.to_toml())
