@@ -377,13 +377,8 @@ class RunScreen(ChartedScreen):
 
     def _has_all_its_epochs(self) -> bool:
         """Whether who goes on with the run would find nothing to do, also by what others have asked of it."""
-        try:
-            lines = self.run.control_file.read_bytes().splitlines()
-        except OSError:
-            lines = []
-        asked = [command for command in map(control.parse_command, lines) if command is not None]
-        more = any(command.command == "extend" and command.id not in self.story.confirmed for command in asked)
-        return self.state == "finished" and not more
+        asked = control.Inbox(self.run.control_file, set(self.story.confirmed)).new()
+        return self.state == "finished" and not any(command.command == "extend" for command in asked)
 
     def _tell_closed(self) -> None:
         self.notify("the checkpoints of this run were removed, so nothing can go on with it", severity="warning")
